@@ -1,0 +1,226 @@
+import { DeviceLostError, GpuUnavailableError, GpuValidationError, OutOfMemoryError } from "./errors.ts";
+
+/** How to open a GPU. With `device`, that device is used as it is and `powerPreference` is ignored. */
+export interface GpuOptions {
+  powerPreference?: GPUPowerPreference;
+  /** A device of any WebGPU implementation; the caller keeps ownership. */
+  device?: GPUDevice;
+  /** Lowers limits of the device, to see how the program behaves on a smaller one. */
+  limits?: Partial<GpuLimits>;
+}
+
+/** The limits that the engine plans with. */
+export interface GpuLimits {
+  maxBufferSize: number;
+  maxStorageBufferBindingSize: number;
+  maxComputeWorkgroupsPerDimension: number;
+  maxComputeInvocationsPerWorkgroup: number;
+  maxComputeWorkgroupStorageSize: number;
+  maxStorageBuffersPerShaderStage: number;
+}
+
+const LIMIT_NAMES: (keyof GpuLimits)[] = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxComputeWorkgroupsPerDimension",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupStorageSize",
+  "maxStorageBuffersPerShaderStage",
+];
+
+const SOFTWARE_ADAPTER = /llvmpipe|lavapipe|swiftshader|softpipe|microsoft basic render|warp/i;
+
+/** A device with its limits, its pipeline cache, its memory account and its errors. */
+export class Gpu {
+  /** Name of the adapter as its driver gives it. */
+  readonly name: string;
+  /** A software rasteriser: other kernel variants are faster there, and device memory is host memory. */
+  readonly isSoftware: boolean;
+  readonly limits: Readonly<GpuLimits>;
+  readonly hasTimestamps: boolean;
+  /** Compiled pipelines by variant key. Only engine/gpu/ uses it. */
+  readonly pipelines: Map<string, { pipeline: GPUComputePipeline; layout: GPUBindGroupLayout }> = new Map();
+  #allocatedBytes = 0;
+  #peakBytes = 0;
+  /** The failure of the earliest call: explaining an error takes time, and later ones are its consequences. */
+  #failure: { order: number; error: Error } | undefined;
+  #order = 0;
+  #pending: Promise<void>[] = [];
+  readonly #ownsDevice: boolean;
+
+  constructor(readonly device: GPUDevice, info: GPUAdapterInfo | undefined, options: GpuOptions) {
+    this.name = info?.description || info?.device || info?.vendor || "unnamed adapter";
+    this.isSoftware = info?.isFallbackAdapter === true || SOFTWARE_ADAPTER.test(this.name);
+    this.hasTimestamps = device.features.has("timestamp-query");
+    this.#ownsDevice = options.device === undefined;
+    const limits = {} as GpuLimits;
+    for (const name of LIMIT_NAMES) {
+      limits[name] = Math.min(device.limits[name], options.limits?.[name] ?? Infinity);
+    }
+    // 2^31 − 1 is a common limit and no multiple of 4; buffer and binding sizes must be.
+    limits.maxBufferSize -= limits.maxBufferSize % 256;
+    limits.maxStorageBufferBindingSize -= limits.maxStorageBufferBindingSize % 256;
+    this.limits = limits;
+    device.lost.then((lost) => {
+      this.#fail(-1, new DeviceLostError(`the GPU device was lost (${lost.reason}): ${lost.message}`));
+    });
+    device.addEventListener("uncapturederror", (event) => {
+      event.preventDefault();
+      const { message } = (event as GPUUncapturedErrorEvent).error;
+      this.#fail(this.#order++, new GpuValidationError(`uncaptured WebGPU error: ${message}`));
+    });
+  }
+
+  #fail(order: number, error: Error): void {
+    if (!this.#failure || order < this.#failure.order) this.#failure = { order, error };
+  }
+
+  /** Bytes of all live buffers, and their highest sum so far. */
+  get memory(): { allocatedBytes: number; peakBytes: number } {
+    return { allocatedBytes: this.#allocatedBytes, peakBytes: this.#peakBytes };
+  }
+
+  /** Counts the peak anew from here. */
+  resetPeak(): void {
+    this.#peakBytes = this.#allocatedBytes;
+  }
+
+  /**
+   * Runs `create` inside error scopes; an error of any kind is thrown by the next {@link Gpu.check}. `explain` may
+   * add what is known of a validation error.
+   */
+  guard<T>(
+    what: string,
+    create: () => T,
+    options: { requestedBytes?: number; explain?: (error: GPUError) => Promise<string> } = {},
+  ): T {
+    const { device } = this;
+    const order = this.#order++;
+    device.pushErrorScope("internal");
+    device.pushErrorScope("out-of-memory");
+    device.pushErrorScope("validation");
+    let value: T;
+    const scopes: Promise<GPUError | null>[] = [];
+    try {
+      value = create();
+    } finally {
+      for (let i = 0; i < 3; i++) scopes.push(device.popErrorScope());
+    }
+    const done = Promise.all(scopes).then(async ([validation, memory, internal]) => {
+      if (memory) {
+        throw new OutOfMemoryError(
+          `out of GPU memory: ${what}: ${memory.message}`,
+          options.requestedBytes ?? 0,
+        );
+      }
+      const error = validation ?? internal;
+      if (error) throw new GpuValidationError(`${what}: ${await options.explain?.(error) || error.message}`);
+    });
+    this.#pending.push(done.catch((error) => this.#fail(order, error)));
+    return value;
+  }
+
+  /** Waits for all error scopes so far and throws the first error seen, if any. */
+  async check(): Promise<void> {
+    const pending = this.#pending;
+    this.#pending = [];
+    await Promise.all(pending);
+    this.throwIfFailed();
+  }
+
+  /** Throws the first error that is already known. */
+  throwIfFailed(): void {
+    if (this.#failure) throw this.#failure.error;
+  }
+
+  /** Throws what made a WebGPU promise reject with `error`: the first failure, or that error itself. */
+  async throwCause(error: unknown): Promise<never> {
+    // A lost device rejects what is pending before it reports the loss.
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const soon = new Promise((resolve) => timer = setTimeout(resolve, 100));
+    await Promise.race([this.device.lost, soon]);
+    clearTimeout(timer);
+    await this.check();
+    throw error;
+  }
+
+  /**
+   * Creates a buffer of `bytes` (rounded up to 16) and counts it.
+   * @throws OutOfMemoryError when `bytes` is over the device's buffer limit.
+   */
+  createBuffer(bytes: number, label: string, usage: GPUBufferUsageFlags = storageUsage()): GPUBuffer {
+    const size = Math.max(16, Math.ceil(bytes / 16) * 16);
+    if (size > this.limits.maxBufferSize) {
+      throw new OutOfMemoryError(
+        `buffer "${label}" needs ${size} bytes, but ${this.name} allows ${this.limits.maxBufferSize} a buffer`,
+        size,
+      );
+    }
+    const buffer = this.guard(
+      `buffer "${label}" of ${size} bytes`,
+      () => this.device.createBuffer({ label, size, usage }),
+      { requestedBytes: size },
+    );
+    this.#allocatedBytes += size;
+    this.#peakBytes = Math.max(this.#peakBytes, this.#allocatedBytes);
+    return buffer;
+  }
+
+  /** Frees a buffer made by {@link Gpu.createBuffer}. */
+  destroyBuffer(buffer: GPUBuffer): void {
+    this.#allocatedBytes -= buffer.size;
+    buffer.destroy();
+  }
+
+  /** Writes host data to a storage buffer. `data` must be a multiple of 4 bytes long. */
+  write(buffer: GPUBuffer, data: ArrayBufferView<ArrayBuffer>, byteOffset = 0): void {
+    // Views other than Uint8Array kill one WebGPU implementation (Float16Array), so every view goes as bytes.
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    if (bytes.byteLength) this.device.queue.writeBuffer(buffer, byteOffset, bytes);
+  }
+
+  /** Destroys the device unless the caller injected it. */
+  dispose(): void {
+    this.pipelines.clear();
+    if (this.#ownsDevice) this.device.destroy();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** Usage of a storage buffer that can be uploaded, copied and read back. */
+export function storageUsage(): GPUBufferUsageFlags {
+  return GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+}
+
+/**
+ * Opens the adapter with its own maximal limits.
+ * @throws GpuUnavailableError when there is no WebGPU or no adapter.
+ */
+export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
+  if (options.device) return new Gpu(options.device, options.device.adapterInfo, options);
+  if (!navigator.gpu) throw new GpuUnavailableError("this runtime has no WebGPU (navigator.gpu is missing)");
+  const adapter = await navigator.gpu.requestAdapter({
+    powerPreference: options.powerPreference ?? "high-performance",
+  });
+  if (!adapter) {
+    throw new GpuUnavailableError(
+      "no GPU adapter was found. On Linux, Whorl needs a Vulkan driver: the one of your GPU's vendor, or the " +
+        "software driver (Debian, Ubuntu: apt-get install mesa-vulkan-drivers)",
+    );
+  }
+  const requiredLimits: Record<string, number> = {};
+  for (const name of LIMIT_NAMES) requiredLimits[name] = adapter.limits[name];
+  const requiredFeatures: GPUFeatureName[] = adapter.features.has("timestamp-query")
+    ? ["timestamp-query"]
+    : [];
+  let device: GPUDevice;
+  try {
+    device = await adapter.requestDevice({ requiredLimits, requiredFeatures });
+  } catch (error) {
+    throw new GpuUnavailableError(`the adapter ${adapter.info.description} gave no device: ${error}`);
+  }
+  return new Gpu(device, adapter.info, options);
+}

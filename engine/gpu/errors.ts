@@ -1,0 +1,22 @@
+/** No WebGPU adapter could be opened; the message says what to install or set. */
+export class GpuUnavailableError extends Error {
+  override name = "GpuUnavailableError";
+}
+
+/** The device was lost (driver reset, unplugged, destroyed); nothing on it can be used any more. */
+export class DeviceLostError extends Error {
+  override name = "DeviceLostError";
+}
+
+/** An allocation failed or would exceed a limit; `requestedBytes` is the size of that allocation. */
+export class OutOfMemoryError extends Error {
+  override name = "OutOfMemoryError";
+  constructor(message: string, readonly requestedBytes: number) {
+    super(message);
+  }
+}
+
+/** WebGPU rejected a shader, pipeline, bind group or dispatch; the work it belonged to did not run. */
+export class GpuValidationError extends Error {
+  override name = "GpuValidationError";
+}

@@ -1,0 +1,75 @@
+import type { Gpu } from "./context.ts";
+
+/** Summed time of all dispatches of one kernel. */
+export interface KernelTime {
+  name: string;
+  milliseconds: number;
+  dispatches: number;
+}
+
+/** Times one pass a kernel by timestamp queries: timestamps exist at pass boundaries only. */
+export class Profiler {
+  readonly #gpu: Gpu;
+  readonly #queries: GPUQuerySet;
+  readonly #resolved: GPUBuffer;
+  readonly #staging: GPUBuffer;
+  readonly #names: string[] = [];
+
+  /** @throws TypeError when the device has no `timestamp-query`. */
+  constructor(gpu: Gpu, passes: number) {
+    if (!gpu.hasTimestamps) {
+      throw new TypeError(`${gpu.name} has no timestamp queries, so it can't be profiled`);
+    }
+    if (passes * 2 > 4096) {
+      throw new RangeError(`profiling ${passes} dispatches needs more than 4096 timestamps`);
+    }
+    this.#gpu = gpu;
+    this.#queries = gpu.device.createQuerySet({ type: "timestamp", count: passes * 2 });
+    const bytes = passes * 16;
+    this.#resolved = gpu.createBuffer(
+      bytes,
+      "timestamps",
+      GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
+    );
+    this.#staging = gpu.createBuffer(bytes, "timestamps", GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
+  }
+
+  /** Timestamp writes for the next pass. */
+  next(name: string): GPUComputePassTimestampWrites {
+    const index = this.#names.push(name) * 2;
+    return { querySet: this.#queries, beginningOfPassWriteIndex: index - 2, endOfPassWriteIndex: index - 1 };
+  }
+
+  resolve(encoder: GPUCommandEncoder): void {
+    const count = this.#names.length * 2;
+    encoder.resolveQuerySet(this.#queries, 0, count, this.#resolved, 0);
+    encoder.copyBufferToBuffer(this.#resolved, 0, this.#staging, 0, count * 8);
+  }
+
+  /** Waits for the work and sums the times by kernel name, slowest first. */
+  async read(): Promise<KernelTime[]> {
+    await this.#gpu.check();
+    try {
+      await this.#staging.mapAsync(GPUMapMode.READ);
+    } catch (error) {
+      await this.#gpu.throwCause(error);
+    }
+    const times = new BigInt64Array(this.#staging.getMappedRange().slice(0));
+    this.#staging.unmap();
+    this.#gpu.throwIfFailed();
+    const sums = new Map<string, KernelTime>();
+    this.#names.forEach((name, i) => {
+      const sum = sums.get(name) ?? { name, milliseconds: 0, dispatches: 0 };
+      sum.milliseconds += Number(times[2 * i + 1] - times[2 * i]) / 1e6;
+      sum.dispatches++;
+      sums.set(name, sum);
+    });
+    return [...sums.values()].sort((a, b) => b.milliseconds - a.milliseconds);
+  }
+
+  [Symbol.dispose](): void {
+    this.#queries.destroy();
+    this.#gpu.destroyBuffer(this.#resolved);
+    this.#gpu.destroyBuffer(this.#staging);
+  }
+}

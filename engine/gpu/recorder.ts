@@ -1,0 +1,277 @@
+import type { Gpu } from "./context.ts";
+import { compileKernel, type KernelVariant, paramsBytes, type PipelineEntry, writeParams } from "./kernel.ts";
+import { Pool, Slot } from "./pool.ts";
+import { type KernelTime, Profiler } from "./profiler.ts";
+import { ReadbackBuffer } from "./transfer.ts";
+
+/** A buffer, or a window of one (`byteOffset` a multiple of 256), bound to a kernel. */
+export type Binding = Slot | { slot: Slot; byteOffset: number; bytes: number };
+
+/** What kernel choice may depend on besides shapes. */
+export interface KernelTarget {
+  readonly isSoftware: boolean;
+}
+
+/** A size that is fixed, or known only when a recording runs. */
+export type Dim<S> = number | ((sizes: S) => number);
+
+/** The value of a {@link Dim} in one run. */
+export function dim<S>(value: Dim<S>, sizes: S): number {
+  return typeof value === "number" ? value : value(sizes);
+}
+
+/** What one dispatch needs in one run; `null` skips it. */
+export interface Launch {
+  params: Readonly<Record<string, number>>;
+  /** Workgroups: a count that is folded into two dimensions, or explicit dimensions. */
+  groups: number | readonly [number, number, number];
+}
+
+interface Dispatch<S> {
+  variant: KernelVariant;
+  bindings: Binding[];
+  launch: (sizes: S) => Launch | null;
+  /** Rough floating-point operations, for slicing submits. */
+  work: (sizes: S) => number;
+}
+
+const UNIFORM_STRIDE = 256;
+
+/** Above this much estimated work a submit is closed, so that one submit stays at about a second. */
+const WORK_PER_SUBMIT = { software: 8e9, hardware: 5e12 };
+
+/**
+ * Records dispatches once; {@link Recording.run} re-encodes them for each step's sizes `S`. Nothing here touches a
+ * device, so recording alone gives the memory plan.
+ */
+export class Recorder<S> {
+  readonly pool: Pool = new Pool();
+  readonly #dispatches: Dispatch<S>[] = [];
+  #nothing: Slot | undefined;
+
+  /** `target` decides between kernel variants; a {@link Gpu} is one, a literal does for a plan. */
+  constructor(readonly target: KernelTarget) {}
+
+  /** A small slot for bindings that a launch doesn't use. */
+  get nothing(): Slot {
+    return this.#nothing ??= this.pool.acquire(16, "nothing");
+  }
+
+  /**
+   * Adds a dispatch. `bindings` are by the names of the WGSL's storage variables.
+   * @throws TypeError for a missing or unknown binding, or one slot bound twice where either is written: WebGPU
+   * accepts two writable bindings of one buffer, which is a silent race.
+   */
+  dispatch(
+    variant: KernelVariant,
+    bindings: Readonly<Record<string, Binding>>,
+    launch: (sizes: S) => Launch | null,
+    work: (sizes: S) => number = () => 0,
+  ): void {
+    const list = variant.bindings.map(({ name }) => {
+      const binding = bindings[name];
+      if (!binding) throw new TypeError(`kernel ${variant.key}: binding "${name}" is missing`);
+      return binding;
+    });
+    for (const name of Object.keys(bindings)) {
+      if (!variant.bindings.some((binding) => binding.name === name)) {
+        throw new TypeError(`kernel ${variant.key}: no binding "${name}" in its WGSL`);
+      }
+    }
+    list.forEach((a, i) => {
+      list.slice(0, i).forEach((b, j) => {
+        const written = [i, j].some((k) => variant.bindings[k].access === "read_write");
+        if (written && slotOf(a) === slotOf(b)) {
+          const [x, y] = [variant.bindings[j].name, variant.bindings[i].name];
+          throw new TypeError(
+            `kernel ${variant.key}: "${x}" and "${y}" are the same buffer "${
+              slotOf(a).label
+            }", and one is written`,
+          );
+        }
+      });
+    });
+    this.#dispatches.push({ variant, bindings: list, launch, work });
+  }
+
+  /** The variants recorded so far. */
+  get variants(): KernelVariant[] {
+    return this.#dispatches.map(({ variant }) => variant);
+  }
+
+  /** Creates buffers, pipelines and bind groups. */
+  finish(gpu: Gpu): Recording<S> {
+    return new Recording(gpu, this.pool, this.#dispatches);
+  }
+}
+
+function slotOf(binding: Binding): Slot {
+  return binding instanceof Slot ? binding : binding.slot;
+}
+
+interface Prepared<S> extends Dispatch<S> {
+  entry: PipelineEntry;
+  group: GPUBindGroup;
+  uniformOffset: number;
+}
+
+/** A dispatch list that lives on a device. */
+export class Recording<S> {
+  readonly #prepared: Prepared<S>[];
+  readonly #uniforms: GPUBuffer;
+  readonly #uniformData: DataView<ArrayBuffer>;
+  readonly #readback: ReadbackBuffer;
+
+  constructor(readonly gpu: Gpu, readonly pool: Pool, dispatches: readonly Dispatch<S>[]) {
+    for (const slot of pool.slots) slot.realize(gpu);
+    const bytes = Math.max(1, dispatches.length) * UNIFORM_STRIDE;
+    this.#uniformData = new DataView(new ArrayBuffer(bytes));
+    this.#uniforms = gpu.createBuffer(bytes, "params", GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST);
+    this.#readback = new ReadbackBuffer(gpu);
+    this.#prepared = dispatches.map((dispatch, index) => {
+      const entry = compileKernel(gpu, dispatch.variant);
+      return {
+        ...dispatch,
+        entry,
+        group: this.#bindGroup(dispatch, entry),
+        uniformOffset: index * UNIFORM_STRIDE,
+      };
+    });
+  }
+
+  #bindGroup({ variant, bindings }: Dispatch<S>, entry: PipelineEntry): GPUBindGroup {
+    const { device, limits } = this.gpu;
+    const entries: GPUBindGroupEntry[] = [
+      { binding: 0, resource: { buffer: this.#uniforms, offset: 0, size: paramsBytes(variant) } },
+    ];
+    variant.bindings.forEach(({ index, name }, i) => {
+      const binding = bindings[i];
+      const { buffer } = slotOf(binding);
+      const [offset, size] = binding instanceof Slot ? [0, buffer.size] : [binding.byteOffset, binding.bytes];
+      if (size > limits.maxStorageBufferBindingSize) {
+        throw new RangeError(
+          `kernel ${variant.key}: "${name}" (${
+            slotOf(binding).label
+          }) is ${size} bytes, but ${this.gpu.name} binds ` +
+            `at most ${limits.maxStorageBufferBindingSize}`,
+        );
+      }
+      entries.push({ binding: index, resource: { buffer, offset, size: Math.ceil(size / 4) * 4 } });
+    });
+    return this.gpu.guard(
+      `bind group of ${variant.key}`,
+      () => device.createBindGroup({ label: variant.key, layout: entry.layout, entries }),
+    );
+  }
+
+  /**
+   * Encodes and submits all dispatches for `sizes`, without waiting.
+   * @throws TypeError or RangeError when a launch's params don't fit its kernel.
+   */
+  submit(sizes: S, profiler?: Profiler): void {
+    this.gpu.throwIfFailed();
+    const launches = this.#prepared.map(({ variant, launch, uniformOffset }) => {
+      const result = launch(sizes);
+      if (result) writeParams(variant, result.params, this.#uniformData, uniformOffset);
+      return result;
+    });
+    this.gpu.guard("submit", () => {
+      this.gpu.device.queue.writeBuffer(this.#uniforms, 0, this.#uniformData.buffer);
+      if (profiler) this.#encodeProfiled(launches, profiler);
+      else this.#encode(launches, sizes);
+    });
+  }
+
+  #encode(launches: (Launch | null)[], sizes: S): void {
+    const { device, isSoftware } = this.gpu;
+    const limit = isSoftware ? WORK_PER_SUBMIT.software : WORK_PER_SUBMIT.hardware;
+    let encoder = device.createCommandEncoder();
+    let pass = encoder.beginComputePass();
+    let work = 0;
+    this.#prepared.forEach((prepared, i) => {
+      const launch = launches[i];
+      if (!launch) return;
+      work += prepared.work(sizes);
+      if (work > limit) {
+        pass.end();
+        device.queue.submit([encoder.finish()]);
+        encoder = device.createCommandEncoder();
+        pass = encoder.beginComputePass();
+        work = 0;
+      }
+      this.#encodeOne(pass, prepared, launch);
+    });
+    pass.end();
+    device.queue.submit([encoder.finish()]);
+  }
+
+  #encodeProfiled(launches: (Launch | null)[], profiler: Profiler): void {
+    const encoder = this.gpu.device.createCommandEncoder();
+    this.#prepared.forEach((prepared, i) => {
+      const launch = launches[i];
+      if (!launch) return;
+      const pass = encoder.beginComputePass({ timestampWrites: profiler.next(prepared.variant.kernel.name) });
+      this.#encodeOne(pass, prepared, launch);
+      pass.end();
+    });
+    profiler.resolve(encoder);
+    this.gpu.device.queue.submit([encoder.finish()]);
+  }
+
+  #encodeOne(
+    pass: GPUComputePassEncoder,
+    { variant, entry, group, uniformOffset }: Prepared<S>,
+    launch: Launch,
+  ) {
+    const grid = foldGroups(launch.groups, this.gpu.limits.maxComputeWorkgroupsPerDimension);
+    if (grid.includes(0)) return;
+    onDispatch?.(variant, launch);
+    pass.setPipeline(entry.pipeline);
+    pass.setBindGroup(0, group, [uniformOffset]);
+    pass.dispatchWorkgroups(...grid);
+  }
+
+  /** Submits, and returns the first `bytes` of each slot asked for, in one readback. */
+  async run(
+    sizes: S,
+    reads: readonly { slot: Slot; bytes: number }[] = [],
+  ): Promise<Uint8Array<ArrayBuffer>[]> {
+    this.submit(sizes);
+    return await this.#readback.read(reads);
+  }
+
+  /** Like {@link Recording.run} without reads, with a pass for each kernel; gives times by kernel name. */
+  async profile(sizes: S): Promise<KernelTime[]> {
+    using profiler = new Profiler(this.gpu, this.#prepared.length);
+    this.submit(sizes, profiler);
+    return await profiler.read();
+  }
+
+  dispose(): void {
+    for (const slot of this.pool.slots) slot.dispose();
+    this.gpu.destroyBuffer(this.#uniforms);
+    this.#readback.dispose();
+  }
+}
+
+/** Splits a workgroup count into x and y where it is over the limit of one dimension; kernels guard the excess. */
+export function foldGroups(groups: Launch["groups"], limit: number): [number, number, number] {
+  if (typeof groups !== "number") {
+    const over = groups.find((count) => count > limit);
+    if (over !== undefined) {
+      throw new RangeError(`${over} workgroups in one dimension, at most ${limit} are allowed`);
+    }
+    return [...groups];
+  }
+  if (groups <= limit) return [groups, 1, 1];
+  const y = Math.ceil(groups / limit);
+  if (y > limit) throw new RangeError(`${groups} workgroups don't fit two dimensions of ${limit}`);
+  return [Math.ceil(groups / y), y, 1];
+}
+
+let onDispatch: ((variant: KernelVariant, launch: Launch) => void) | undefined;
+
+/** For tests: sees every dispatch that is encoded. */
+export function observeDispatches(observer: typeof onDispatch): void {
+  onDispatch = observer;
+}

@@ -1,0 +1,97 @@
+import type { Gpu } from "./context.ts";
+import type { Slot } from "./pool.ts";
+
+/** A growing MAP_READ buffer: several slots are copied into it and mapped once. */
+export class ReadbackBuffer {
+  #buffer: GPUBuffer | undefined;
+
+  constructor(readonly gpu: Gpu) {}
+
+  /**
+   * Copies the first `bytes` (or a window) of each slot to the host and waits for all submitted work.
+   * @throws the first GPU error seen so far, so that a rejected dispatch never gives numbers.
+   */
+  async read(
+    reads: readonly { slot: Slot; bytes: number; byteOffset?: number }[],
+  ): Promise<Uint8Array<ArrayBuffer>[]> {
+    const { gpu } = this;
+    const padded = reads.map(({ bytes }) => Math.ceil(bytes / 4) * 4);
+    const total = Math.max(16, padded.reduce((sum, bytes) => sum + bytes, 0));
+    if (!this.#buffer || this.#buffer.size < total) {
+      this.dispose();
+      this.#buffer = gpu.createBuffer(total, "readback", GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
+    }
+    const buffer = this.#buffer;
+    gpu.guard("readback", () => {
+      const encoder = gpu.device.createCommandEncoder();
+      let offset = 0;
+      reads.forEach(({ slot, byteOffset = 0 }, i) => {
+        if (padded[i]) encoder.copyBufferToBuffer(slot.buffer, byteOffset, buffer, offset, padded[i]);
+        offset += padded[i];
+      });
+      gpu.device.queue.submit([encoder.finish()]);
+    });
+    await gpu.check();
+    try {
+      await buffer.mapAsync(GPUMapMode.READ, 0, total);
+    } catch (error) {
+      await gpu.throwCause(error);
+    }
+    try {
+      // One getMappedRange a mapping: it copies the whole range on some implementations.
+      const mapped = new Uint8Array(buffer.getMappedRange(0, total));
+      let offset = 0;
+      return reads.map(({ bytes }, i) => {
+        const out = mapped.slice(offset, offset + bytes);
+        offset += padded[i];
+        return out;
+      });
+    } finally {
+      buffer.unmap();
+      gpu.throwIfFailed();
+    }
+  }
+
+  dispose(): void {
+    if (this.#buffer) this.gpu.destroyBuffer(this.#buffer);
+    this.#buffer = undefined;
+  }
+}
+
+const STAGING_BYTES = 8 << 20;
+
+/** Reads a window of a slot in pieces of at most 8 MiB, so that host memory stays bounded. */
+export async function readSlot(
+  gpu: Gpu,
+  slot: Slot,
+  byteOffset: number,
+  bytes: number,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const staging = new ReadbackBuffer(gpu);
+  try {
+    const out = new Uint8Array(bytes);
+    for (let at = 0; at < bytes; at += STAGING_BYTES) {
+      const length = Math.min(STAGING_BYTES, bytes - at);
+      const [piece] = await staging.read([{ slot, bytes: length, byteOffset: byteOffset + at }]);
+      out.set(piece, at);
+    }
+    return out;
+  } finally {
+    staging.dispose();
+  }
+}
+
+/** Copies `bytes` of one slot to another on the device, in queue order. */
+export function copySlot(
+  gpu: Gpu,
+  from: { slot: Slot; byteOffset?: number },
+  to: { slot: Slot; byteOffset?: number },
+  bytes: number,
+): void {
+  gpu.guard("copy", () => {
+    const encoder = gpu.device.createCommandEncoder();
+    const [source, target] = [from.slot.buffer, to.slot.buffer];
+    encoder.copyBufferToBuffer(source, from.byteOffset ?? 0, target, to.byteOffset ?? 0, bytes);
+    gpu.device.queue.submit([encoder.finish()]);
+  });
+}

@@ -1,0 +1,259 @@
+import { basename, join } from "node:path";
+import { dtypeBytes, FLOAT_DTYPES, isFloatDtype, widen } from "../tensor/dtype.ts";
+import { describeJson, isJsonObject, parseJson } from "./json_file.ts";
+import { Shard } from "./safetensors_file.ts";
+import { elementsOf, SafetensorsError, type TensorEntry } from "./safetensors_header.ts";
+
+export { elementsOf, SafetensorsError, type TensorEntry } from "./safetensors_header.ts";
+
+/** The file of a checkpoint that is not sharded. */
+export const SINGLE_FILE = "model.safetensors";
+/** The file that lists the shards of one that is. */
+export const INDEX_FILE = "model.safetensors.index.json";
+
+/** Host bytes that reading or writing a tensor holds at a time. */
+export const PIECE_BYTES = 8 * 1024 * 1024;
+
+/** One file of a checkpoint. */
+export interface CheckpointFile {
+  path: string;
+  /** File name inside the checkpoint's folder. */
+  name: string;
+  /** `__metadata__`; undefined if the file has none. */
+  metadata: Record<string, string> | undefined;
+  /** In the order of the data. */
+  entries: readonly TensorEntry[];
+}
+
+/**
+ * The tensors of a safetensors checkpoint, on disk: headers are read and checked when it is opened, data only
+ * when asked for. Reads may run at the same time. Close it (or declare it with `using`) when done.
+ */
+export class Checkpoint {
+  readonly #shards: ReadonlyMap<string, Shard>;
+  /** By Hugging Face name, file after file, each in the order of its data. */
+  readonly tensors: ReadonlyMap<string, TensorEntry>;
+  readonly files: readonly CheckpointFile[];
+
+  private constructor(
+    /** The folder that holds the files. */
+    readonly dir: string,
+    shards: Shard[],
+    /** Content of `model.safetensors.index.json`; undefined if the checkpoint is not sharded. */
+    readonly indexBytes: Uint8Array | undefined,
+  ) {
+    const tensors = new Map<string, TensorEntry>();
+    for (const { path, header } of shards) {
+      for (const entry of header.entries) {
+        const other = tensors.get(entry.name);
+        if (other !== undefined) {
+          throw new SafetensorsError(path, `tensor ${JSON.stringify(entry.name)} is also in ${other.file}`);
+        }
+        tensors.set(entry.name, entry);
+      }
+    }
+    this.tensors = tensors;
+    this.#shards = new Map(shards.map((shard) => [shard.path, shard]));
+    this.files = shards.map(({ path, header }) => ({
+      path,
+      name: basename(path),
+      metadata: header.metadata,
+      entries: header.entries,
+    }));
+  }
+
+  /**
+   * Opens `model.safetensors` of a folder, or else the shards of `model.safetensors.index.json`.
+   *
+   * @throws SafetensorsError if there is neither, or a file is malformed, missing or contradicts the index
+   * @throws JsonFileError if the index is not JSON
+   */
+  static async open(dir: string): Promise<Checkpoint> {
+    if (await isFile(join(dir, SINGLE_FILE))) return await Checkpoint.openFile(join(dir, SINGLE_FILE));
+    const indexPath = join(dir, INDEX_FILE);
+    if (!await isFile(indexPath)) throw new SafetensorsError(dir, await missingReason(dir));
+    const indexBytes = await Deno.readFile(indexPath);
+    const weightMap = parseIndex(indexPath, indexBytes);
+    const shards: Shard[] = [];
+    try {
+      for (const name of new Set(weightMap.values())) {
+        const path = join(dir, name);
+        if (!await isFile(path)) {
+          throw new SafetensorsError(
+            indexPath,
+            `names the shard ${JSON.stringify(name)}, which does not exist`,
+          );
+        }
+        shards.push(await Shard.open(path));
+      }
+      const checkpoint = new Checkpoint(dir, shards, indexBytes);
+      checkIndex(indexPath, weightMap, checkpoint.files);
+      return checkpoint;
+    } catch (error) {
+      for (const shard of shards) shard.close();
+      throw error;
+    }
+  }
+
+  /** Opens one safetensors file of any name. Throws SafetensorsError. */
+  static async openFile(path: string): Promise<Checkpoint> {
+    return new Checkpoint(join(path, ".."), [await Shard.open(path)], undefined);
+  }
+
+  /**
+   * Reads a tensor in pieces, widened to f32, in order. `values` is overwritten by the next piece: `onPiece`
+   * must be done with it when it returns, or when its promise resolves.
+   *
+   * @param pieceElements most elements of a piece; host memory is at most 6 bytes for each
+   * @param onPiece gets the values and the index of the first in the flat tensor; not called for an empty one
+   * @throws SafetensorsError if there is no such tensor, it is not F32, F16 or BF16, or the file has shrunk
+   */
+  async stream(
+    name: string,
+    pieceElements: number,
+    onPiece: (values: Float32Array, firstElement: number) => void | Promise<void>,
+  ): Promise<void> {
+    const { dtype, shape, file } = this.#entry(name);
+    if (!isFloatDtype(dtype)) {
+      throw new SafetensorsError(
+        file,
+        `tensor ${JSON.stringify(name)} is ${dtype}: only ${FLOAT_DTYPES.join(", ")} can be read as numbers`,
+      );
+    }
+    checkPiece("pieceElements", pieceElements);
+    const size = dtypeBytes(dtype);
+    const values = new Float32Array(Math.min(pieceElements, elementsOf(shape)));
+    if (dtype === "F32") {
+      await this.#pieces(name, new Uint8Array(values.buffer), (bytes, first) => {
+        return onPiece(values.subarray(0, bytes.byteLength / size), first / size);
+      });
+    } else {
+      await this.#pieces(name, new Uint8Array(values.length * size), (bytes, first) => {
+        return onPiece(widen(dtype, bytes, values), first / size);
+      });
+    }
+  }
+
+  /** Reads a tensor of any dtype as stored, in pieces that are overwritten as in {@link stream}. */
+  async streamBytes(
+    name: string,
+    pieceBytes: number,
+    onPiece: (bytes: Uint8Array, firstByte: number) => void | Promise<void>,
+  ): Promise<void> {
+    checkPiece("pieceBytes", pieceBytes);
+    const { begin, end } = this.#entry(name);
+    await this.#pieces(name, new Uint8Array(Math.min(pieceBytes, end - begin)), onPiece);
+  }
+
+  /** Reads a whole tensor, widened to f32. Throws as {@link stream} does. */
+  async read(name: string): Promise<Float32Array> {
+    const result = new Float32Array(elementsOf(this.#entry(name).shape));
+    await this.stream(name, PIECE_BYTES / 4, (values, first) => result.set(values, first));
+    return result;
+  }
+
+  /** Reads a whole tensor of any dtype as stored. */
+  async readBytes(name: string): Promise<Uint8Array> {
+    const { begin, end } = this.#entry(name);
+    const result = new Uint8Array(end - begin);
+    await this.#pieces(name, result, () => {});
+    return result;
+  }
+
+  /** Closes the files. Later reads throw; closing again does nothing. */
+  close(): void {
+    for (const shard of this.#shards.values()) shard.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #entry(name: string): TensorEntry {
+    const entry = this.tensors.get(name);
+    if (entry === undefined) {
+      const where = this.files.length === 1 ? this.files[0].path : this.dir;
+      throw new SafetensorsError(where, `has no tensor ${JSON.stringify(name)}`);
+    }
+    return entry;
+  }
+
+  async #pieces(
+    name: string,
+    buffer: Uint8Array,
+    onPiece: (bytes: Uint8Array, firstByte: number) => void | Promise<void>,
+  ): Promise<void> {
+    const { file, begin, end } = this.#entry(name);
+    const shard = this.#shards.get(file)!;
+    for (let at = begin; at < end; at += buffer.byteLength) {
+      const bytes = buffer.subarray(0, Math.min(buffer.byteLength, end - at));
+      await shard.read(name, at, bytes);
+      await onPiece(bytes, at - begin);
+    }
+  }
+}
+
+function parseIndex(path: string, bytes: Uint8Array): Map<string, string> {
+  const index = parseJson(path, bytes);
+  const map = isJsonObject(index) ? index.weight_map : undefined;
+  if (!isJsonObject(map) || Object.keys(map).length === 0) {
+    throw new SafetensorsError(
+      path,
+      `expected weight_map to name a file a tensor, found ${describeJson(map)}`,
+    );
+  }
+  for (const [tensor, file] of Object.entries(map)) {
+    // Only plain names: a checkpoint from elsewhere must not make us read, or later write, outside its folder.
+    if (typeof file !== "string" || !/^[^/\\:\0]+$/.test(file) || file === "." || file === "..") {
+      throw new SafetensorsError(
+        path,
+        `weight_map[${JSON.stringify(tensor)}]: expected the name of a file in the same folder, ` +
+          `found ${describeJson(file)}`,
+      );
+    }
+  }
+  return new Map(Object.entries(map as Record<string, string>));
+}
+
+function checkIndex(path: string, weightMap: Map<string, string>, files: readonly CheckpointFile[]): void {
+  const names = new Map(files.map((file) => [file.name, new Set(file.entries.map((entry) => entry.name))]));
+  for (const [tensor, file] of weightMap) {
+    if (!names.get(file)!.has(tensor)) {
+      throw new SafetensorsError(
+        path,
+        `weight_map says that ${JSON.stringify(tensor)} is in ${file}, which has no such tensor`,
+      );
+    }
+  }
+}
+
+async function missingReason(dir: string): Promise<string> {
+  try {
+    if (!(await Deno.stat(dir)).isDirectory) return "is not a folder";
+  } catch {
+    return "no such folder";
+  }
+  const looked = `no weights found: looked for ${SINGLE_FILE} and ${INDEX_FILE}`;
+  for (const name of ["pytorch_model.bin", "pytorch_model.bin.index.json"]) {
+    if (await isFile(join(dir, name))) {
+      return `${looked}; ${name} is there, but PyTorch files must be converted to safetensors first ` +
+        `(save_pretrained of Hugging Face Transformers does it)`;
+    }
+  }
+  return looked;
+}
+
+async function isFile(path: string): Promise<boolean> {
+  try {
+    return (await Deno.stat(path)).isFile;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
+    throw error;
+  }
+}
+
+function checkPiece(name: string, value: number): void {
+  if (!Number.isSafeInteger(value) || value < 1) {
+    throw new RangeError(`${name}: expected a positive integer, found ${value}`);
+  }
+}

@@ -1,0 +1,80 @@
+import {
+  parseHeader,
+  parseHeaderLength,
+  SafetensorsError,
+  type SafetensorsHeader,
+} from "./safetensors_header.ts";
+
+/**
+ * An open safetensors file and its header. The handle is kept, so that replacing the file can't mix old and new
+ * data.
+ */
+export class Shard {
+  #file: Deno.FsFile | undefined;
+  #turn: Promise<void> = Promise.resolve();
+
+  private constructor(readonly path: string, readonly header: SafetensorsHeader, file: Deno.FsFile) {
+    this.#file = file;
+  }
+
+  /** Opens a file and checks its header. Throws SafetensorsError. */
+  static async open(path: string): Promise<Shard> {
+    let file: Deno.FsFile;
+    try {
+      file = await Deno.open(path, { read: true });
+    } catch (cause) {
+      const missing = cause instanceof Deno.errors.NotFound;
+      const reason = missing ? "does not exist" : `cannot be opened: ${(cause as Error).message}`;
+      throw new SafetensorsError(path, reason, { cause });
+    }
+    try {
+      const fileBytes = (await file.stat()).size;
+      const prefix = new Uint8Array(8);
+      const found = await readFully(file, prefix);
+      const header = new Uint8Array(parseHeaderLength(path, prefix.subarray(0, found), fileBytes));
+      if (await readFully(file, header) < header.byteLength) {
+        throw new SafetensorsError(path, `ended inside its header of ${header.byteLength} bytes`);
+      }
+      return new Shard(path, parseHeader(path, header, fileBytes), file);
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+  }
+
+  /** Fills `bytes` from the file's byte `at`. Reads take turns, since a handle has one position. */
+  read(name: string, at: number, bytes: Uint8Array): Promise<void> {
+    const result = this.#turn.then(async () => {
+      if (this.#file === undefined) {
+        throw new SafetensorsError(this.path, `tensor ${JSON.stringify(name)}: the checkpoint is closed`);
+      }
+      await this.#file.seek(at, Deno.SeekMode.Start);
+      const found = await readFully(this.#file, bytes);
+      if (found < bytes.byteLength) {
+        throw new SafetensorsError(
+          this.path,
+          `tensor ${JSON.stringify(name)}: expected ${bytes.byteLength} bytes at ${at}, found ${found}: ` +
+            `the file has shrunk since it was opened`,
+        );
+      }
+    });
+    this.#turn = result.catch(() => {});
+    return result;
+  }
+
+  /** Closes the file; later reads throw. */
+  close(): void {
+    this.#file?.close();
+    this.#file = undefined;
+  }
+}
+
+async function readFully(file: Deno.FsFile, bytes: Uint8Array): Promise<number> {
+  let done = 0;
+  while (done < bytes.byteLength) {
+    const count = await file.read(bytes.subarray(done));
+    if (count === null) break;
+    done += count;
+  }
+  return done;
+}

@@ -1,0 +1,84 @@
+/** A config.json field is missing, of the wrong type, or asks for something that is not supported; `field` names it. */
+export class ConfigError extends Error {
+  override name = "ConfigError";
+  constructor(readonly field: string, message: string) {
+    super(`config.json: "${field}" ${message}`);
+  }
+}
+
+/** Checked access to the fields of a Hugging Face config. */
+export class ConfigReader {
+  constructor(readonly fields: Readonly<Record<string, unknown>>, readonly path = "") {}
+
+  #name(field: string): string {
+    return this.path + field;
+  }
+
+  has(field: string): boolean {
+    return this.fields[field] !== undefined && this.fields[field] !== null;
+  }
+
+  number(field: string, fallback?: number): number {
+    const value = this.fields[field] ?? fallback;
+    if (value === undefined) throw new ConfigError(this.#name(field), "is missing, expected a number");
+    if (typeof value !== "number" || !Number.isFinite(value)) {
+      throw new ConfigError(this.#name(field), `is ${JSON.stringify(value)}, expected a number`);
+    }
+    return value;
+  }
+
+  positive(field: string, fallback?: number): number {
+    const value = this.number(field, fallback);
+    if (value <= 0) throw new ConfigError(this.#name(field), `is ${value}, expected more than 0`);
+    return value;
+  }
+
+  count(field: string, fallback?: number): number {
+    const value = this.positive(field, fallback);
+    if (!Number.isInteger(value)) {
+      throw new ConfigError(this.#name(field), `is ${value}, expected a whole number`);
+    }
+    return value;
+  }
+
+  boolean(field: string, fallback: boolean): boolean {
+    const value = this.fields[field] ?? fallback;
+    if (typeof value !== "boolean") {
+      throw new ConfigError(this.#name(field), `is ${JSON.stringify(value)}, expected true or false`);
+    }
+    return value;
+  }
+
+  string(field: string, fallback?: string): string {
+    const value = this.fields[field] ?? fallback;
+    if (typeof value !== "string") {
+      throw new ConfigError(
+        this.#name(field),
+        value === undefined
+          ? "is missing, expected a string"
+          : `is ${JSON.stringify(value)}, expected a string`,
+      );
+    }
+    return value;
+  }
+
+  object(field: string): ConfigReader | undefined {
+    const value = this.fields[field];
+    if (value === undefined || value === null) return undefined;
+    if (typeof value !== "object" || Array.isArray(value)) {
+      throw new ConfigError(this.#name(field), `is ${JSON.stringify(value)}, expected an object`);
+    }
+    return new ConfigReader(value as Record<string, unknown>, `${this.#name(field)}.`);
+  }
+
+  /** Refuses a field that would change the numbers: it must be absent, null or one of `allowed`. */
+  only(field: string, ...allowed: unknown[]): void {
+    const value = this.fields[field];
+    if (value === undefined || value === null || allowed.includes(value)) return;
+    const choices = allowed.map((choice) => JSON.stringify(choice)).join(" or ");
+    throw new ConfigError(
+      this.#name(field),
+      `is ${JSON.stringify(value)}, which is not supported (only ${choices})`,
+    );
+  }
+}

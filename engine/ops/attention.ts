@@ -1,0 +1,154 @@
+import ioSource from "../../shaders/attention_io.wgsl" with { type: "text" };
+import loadSource from "../../shaders/attention_load.wgsl" with { type: "text" };
+import elementsSource from "../../shaders/elements.wgsl" with { type: "text" };
+import forwardSource from "../../shaders/attention_forward.wgsl" with { type: "text" };
+import deltaSource from "../../shaders/attention_delta.wgsl" with { type: "text" };
+import backwardQSource from "../../shaders/attention_backward_q.wgsl" with { type: "text" };
+import backwardKvSource from "../../shaders/attention_backward_kv.wgsl" with { type: "text" };
+import { defineKernel, type Kernel } from "../gpu/kernel.ts";
+import type { Slot } from "../gpu/pool.ts";
+import { type Dim, dim, type KernelTarget, type Recorder } from "../gpu/recorder.ts";
+import type { Matrix } from "../tensor/matrix.ts";
+import { elementGroups } from "./launch.ts";
+
+const includes = {
+  "attention_io.wgsl": ioSource,
+  "attention_load.wgsl": loadSource,
+  "elements.wgsl": elementsSource,
+};
+const define = (name: string, source: string) =>
+  defineKernel({ name, file: `${name}.wgsl`, source, includes });
+const forwardKernel = define("attention_forward", forwardSource);
+const deltaKernel = define("attention_delta", deltaSource);
+const backwardQKernel = define("attention_backward_q", backwardQSource);
+const backwardKvKernel = define("attention_backward_kv", backwardKvSource);
+
+/** vec4s of a head's output that one invocation owns: 32 dimensions. */
+const CHUNK4 = 8;
+
+/** Window that means plain causal attention. */
+export const NO_WINDOW = 0xffffffff;
+
+/** Rows (forward, dq) or keys (dk, dv) of one workgroup: a vector on software adapters, else half a subgroup pair. */
+export function attentionTile(target: KernelTarget): number {
+  return target.isSoftware ? 8 : 32;
+}
+
+/** Attention of packed sequences; every query row stands for a token, and sees the keys before it in its sequence. */
+export interface Attention<S> {
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  scale: number;
+  /** Keys that a query sees, itself included; {@link NO_WINDOW} for all. */
+  window: number;
+  /** [query rows, heads · headDim] and [tokens, kvHeads · headDim] twice; may be windows of one buffer. */
+  q: Matrix;
+  k: Matrix;
+  v: Matrix;
+  /** u32 token of each query row. */
+  queryTokens: Slot;
+  rows: Dim<S>;
+  /** (first row, rows, first key token, 0) a query tile, see {@link attentionTiles}. */
+  tiles: Slot;
+  tileCount: Dim<S>;
+}
+
+/** out [rows, heads · headDim] and lse [rows, heads]. */
+export function attentionForward<S>(
+  recorder: Recorder<S>,
+  shape: Attention<S>,
+  slots: { out: Slot; lse: Slot },
+): void {
+  recorder.dispatch(
+    variant(forwardKernel, recorder.target, shape, []),
+    { ...operands(shape), tiles: shape.tiles, result: slots.out, lse: slots.lse },
+    (sizes) => launch(shape, dim(shape.tileCount, sizes), shape.heads),
+  );
+}
+
+/** dq, dk and dv, all written. `keyTiles` are (first key, keys, first query row, end of them). */
+export function attentionBackward<S>(
+  recorder: Recorder<S>,
+  shape: Attention<S>,
+  slots: { out: Slot; dout: Slot; lse: Slot; delta: Slot; keyTiles: Slot },
+  gradients: { dq: Matrix; dk: Matrix; dv: Matrix },
+  keyTileCount: Dim<S>,
+): void {
+  const { out, dout, lse, delta, keyTiles } = slots;
+  const { dq, dk, dv } = gradients;
+  const { heads, kvHeads, headDim } = shape;
+  if (dk.slot !== dv.slot || dk.ld !== dv.ld) throw new TypeError("dk and dv must share a buffer");
+  recorder.dispatch(deltaKernel.variant(), { out, dout, delta }, (sizes) => {
+    const rows = dim(shape.rows, sizes) * heads;
+    return { params: { rows, head_dim: headDim }, groups: elementGroups(rows) };
+  });
+  const common = { ...operands(shape), dout, lse, delta };
+  recorder.dispatch(
+    variant(backwardQKernel, recorder.target, shape, [dq]),
+    { ...common, tiles: shape.tiles, result: dq.slot },
+    (sizes) => launch(shape, dim(shape.tileCount, sizes), heads, gradients),
+  );
+  recorder.dispatch(
+    variant(backwardKvKernel, recorder.target, shape, [dk, dv]),
+    { ...common, tiles: keyTiles, result: dk.slot },
+    (sizes) => launch(shape, dim(keyTileCount, sizes), kvHeads, gradients),
+  );
+}
+
+function operands<S>({ q, k, v, queryTokens }: Attention<S>) {
+  if (k.slot !== v.slot || k.ld !== v.ld) throw new TypeError("keys and values must share a buffer");
+  return { q: q.slot, kv: k.slot, query_tokens: queryTokens };
+}
+
+function variant<S>(kernel: Kernel, target: KernelTarget, shape: Attention<S>, outputs: Matrix[]) {
+  const { q, k, v, headDim } = shape;
+  const vec = [q, k, v, ...outputs].every(({ ld, offset }) => ld % 4 === 0 && offset % 4 === 0) &&
+    headDim % 4 === 0;
+  return kernel.variant({
+    ...{ D: headDim, D4: Math.ceil(headDim / 4), CHUNK4: Math.min(CHUNK4, Math.ceil(headDim / 4)) },
+    ...{ VEC: vec, TILE: attentionTile(target), BACKWARD: kernel !== forwardKernel },
+  });
+}
+
+function launch<S>(
+  { q, k, v, heads, kvHeads, headDim, window, scale }: Attention<S>,
+  tiles: number,
+  tileHeads: number,
+  gradients?: { dq: Matrix; dk: Matrix; dv: Matrix },
+) {
+  const { dq, dk, dv } = gradients ?? { dq: q, dk: k, dv: v };
+  const chunks = Math.ceil(Math.ceil(headDim / 4) / Math.min(CHUNK4, Math.ceil(headDim / 4)));
+  return {
+    params: {
+      ...{ tiles, heads, kv_heads: kvHeads, ld_q: q.ld, q_offset: q.offset },
+      ...{ ld_kv: k.ld, k_offset: k.offset, v_offset: v.offset },
+      ...{ ld_dq: dq.ld, dq_offset: dq.offset, ld_dkv: dk.ld, dk_offset: dk.offset, dv_offset: dv.offset },
+      ...{ window, scale },
+    },
+    groups: tiles * tileHeads * chunks,
+  };
+}
+
+/**
+ * Tiles for sequences whose tokens are offsets[b] … offsets[b + 1] − 1 and whose query rows are
+ * rowOffsets[b] … rowOffsets[b + 1] − 1.
+ */
+export function attentionTiles(
+  offsets: readonly number[],
+  rowOffsets: readonly number[],
+  tile: number,
+): { queryTiles: Uint32Array<ArrayBuffer>; keyTiles: Uint32Array<ArrayBuffer> } {
+  const queryTiles: number[] = [];
+  const keyTiles: number[] = [];
+  for (let b = 0; b + 1 < offsets.length; b++) {
+    const [firstRow, endRow] = [rowOffsets[b], rowOffsets[b + 1]];
+    for (let row = firstRow; row < endRow; row += tile) {
+      queryTiles.push(row, Math.min(tile, endRow - row), offsets[b], 0);
+    }
+    for (let key = offsets[b]; key < offsets[b + 1]; key += tile) {
+      keyTiles.push(key, Math.min(tile, offsets[b + 1] - key), firstRow, endRow);
+    }
+  }
+  return { queryTiles: Uint32Array.from(queryTiles), keyTiles: Uint32Array.from(keyTiles) };
+}

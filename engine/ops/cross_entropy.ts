@@ -1,0 +1,89 @@
+import source from "../../shaders/cross_entropy.wgsl" with { type: "text" };
+import ioSource from "../../shaders/cross_entropy_io.wgsl" with { type: "text" };
+import rowsSource from "../../shaders/rows.wgsl" with { type: "text" };
+import { defineKernel } from "../gpu/kernel.ts";
+import type { Slot } from "../gpu/pool.ts";
+import { type Dim, dim, type Recorder } from "../gpu/recorder.ts";
+import { rowConstants } from "./launch.ts";
+
+const includes = { "cross_entropy_io.wgsl": ioSource, "rows.wgsl": rowsSource };
+const define = (name: string) => defineKernel({ name, file: "cross_entropy.wgsl", source, includes });
+const statsKernel = define("cross_entropy_stats");
+const gradientKernel = define("cross_entropy_gradient");
+
+/** What a row of logits should be: a token, or a distribution in the soft tables. */
+export type RowTarget =
+  | { kind: "label"; token: number }
+  /** The whole distribution: `vocabulary` probabilities from `begin` of the table. */
+  | { kind: "dense"; begin: number }
+  /** `count` tokens (ids ascending) from `begin` of the tables, and the mass of all others. */
+  | { kind: "top"; begin: number; count: number; rest: number };
+
+/** Bytes of one encoded target. */
+export const ROW_TARGET_BYTES = 20;
+
+/** Encodes targets with their weights for the kernels. */
+export function encodeRowTargets(
+  rows: readonly { weight: number; target: RowTarget }[],
+): Uint8Array<ArrayBuffer> {
+  const view = new DataView(new ArrayBuffer(rows.length * ROW_TARGET_BYTES));
+  rows.forEach(({ weight, target }, i) => {
+    const at = i * ROW_TARGET_BYTES;
+    view.setUint32(at, ["label", "dense", "top"].indexOf(target.kind), true);
+    view.setUint32(at + 4, target.kind === "label" ? target.token : target.begin, true);
+    view.setUint32(at + 8, target.kind === "top" ? target.count : 0, true);
+    view.setFloat32(at + 12, weight, true);
+    view.setFloat32(at + 16, target.kind === "top" ? target.rest : 0, true);
+  });
+  return new Uint8Array(view.buffer);
+}
+
+/** One vocabulary chunk of the loss: logits [rows, columns] for tokens firstColumn … firstColumn + columns − 1. */
+export interface CrossEntropyChunk<S> {
+  rows: Dim<S>;
+  columns: number;
+  firstColumn: number;
+  /** Encoded targets, and the tables that soft ones point into. */
+  targets: Slot;
+  softIds: Slot;
+  softProbs: Slot;
+  logits: Slot;
+  /** [rows] of 4 floats: running max, sum of listed and of other tokens, label's logit. */
+  stats: Slot;
+}
+
+/** First pass: adds a chunk to the running statistics. */
+export function crossEntropyStats<S>(recorder: Recorder<S>, chunk: CrossEntropyChunk<S>): void {
+  record(recorder, chunk, false);
+}
+
+/** Second pass: logits become dloss/dlogits, rowLoss [rows] gains the chunk's part. */
+export function crossEntropyGradient<S>(
+  recorder: Recorder<S>,
+  chunk: CrossEntropyChunk<S> & { rowLoss: Slot },
+): void {
+  record(recorder, chunk, true);
+}
+
+function record<S>(
+  recorder: Recorder<S>,
+  chunk: CrossEntropyChunk<S> & { rowLoss?: Slot },
+  gradient: boolean,
+): void {
+  const { rows, columns, firstColumn, targets, softIds, softProbs, logits, stats, rowLoss } = chunk;
+  const constants = rowConstants(recorder.target);
+  recorder.dispatch(
+    (gradient ? gradientKernel : statsKernel).variant({ ...constants, GRADIENT: gradient }),
+    {
+      ...{ targets, soft_ids: softIds, soft_probs: softProbs, logits, stats },
+      ...(gradient ? { row_loss: rowLoss! } : {}),
+    },
+    (sizes) => {
+      const count = dim(rows, sizes);
+      return {
+        params: { rows: count, columns, first_column: firstColumn },
+        groups: Math.ceil(count / constants.ROWS),
+      };
+    },
+  );
+}

@@ -1,0 +1,173 @@
+import { attentionTiles } from "../ops/attention.ts";
+import { encodeRowTargets, type RowTarget } from "../ops/cross_entropy.ts";
+import { tokenBuckets } from "../ops/embedding.ts";
+
+/** A position of a sequence whose next-token distribution is wanted; `weight` scales its loss. */
+export interface SequenceRow {
+  position: number;
+  weight: number;
+  target: RowTarget;
+}
+
+/** One sequence of token ids, unpadded, with its wanted rows in ascending order of position. */
+export interface Sequence {
+  ids: readonly number[];
+  rows: readonly SequenceRow[];
+}
+
+/** Sizes of one micro-batch; what recorded dispatches depend on. */
+export interface PassSizes {
+  tokens: number;
+  rows: number;
+  queryTiles: number;
+  keyTiles: number;
+  /** Tiles of the last block, whose queries are the wanted rows only. */
+  rowQueryTiles: number;
+  rowKeyTiles: number;
+  buckets: number;
+  /** Gradients of earlier micro-batches are there and must be added to. */
+  accumulate: boolean;
+}
+
+/** Sequences laid end to end, and what the kernels read of them. */
+export interface PackedBatch {
+  sizes: Omit<PassSizes, "accumulate">;
+  ids: Uint32Array<ArrayBuffer>;
+  positions: Uint32Array<ArrayBuffer>;
+  queryTiles: Uint32Array<ArrayBuffer>;
+  keyTiles: Uint32Array<ArrayBuffer>;
+  /** Token of each row, and that token's position. */
+  rowTokens: Uint32Array<ArrayBuffer>;
+  rowPositions: Uint32Array<ArrayBuffer>;
+  rowQueryTiles: Uint32Array<ArrayBuffer>;
+  rowKeyTiles: Uint32Array<ArrayBuffer>;
+  targets: Uint8Array<ArrayBuffer>;
+  buckets: Uint32Array<ArrayBuffer>;
+  order: Uint32Array<ArrayBuffer>;
+}
+
+/**
+ * Packs sequences for a pass.
+ * @throws RangeError for an empty sequence, a token outside the vocabulary, or rows that aren't ascending.
+ */
+export function packBatch(sequences: readonly Sequence[], vocabulary: number, tile: number): PackedBatch {
+  const offsets = [0];
+  const rowOffsets = [0];
+  const ids: number[] = [];
+  const positions: number[] = [];
+  const rowTokens: number[] = [];
+  const rowPositions: number[] = [];
+  const targets: SequenceRow[] = [];
+  sequences.forEach((sequence, index) => {
+    checkSequence(sequence, index, vocabulary);
+    const first = ids.length;
+    sequence.ids.forEach((id, position) => {
+      ids.push(id);
+      positions.push(position);
+    });
+    for (const row of sequence.rows) {
+      rowTokens.push(first + row.position);
+      rowPositions.push(row.position);
+      targets.push(row);
+    }
+    offsets.push(ids.length);
+    rowOffsets.push(rowTokens.length);
+  });
+  const all = attentionTiles(offsets, offsets, tile);
+  const rows = attentionTiles(offsets, rowOffsets, tile);
+  const { buckets, order } = tokenBuckets(ids);
+  return {
+    sizes: {
+      tokens: ids.length,
+      rows: rowTokens.length,
+      queryTiles: all.queryTiles.length / 4,
+      keyTiles: all.keyTiles.length / 4,
+      rowQueryTiles: rows.queryTiles.length / 4,
+      rowKeyTiles: rows.keyTiles.length / 4,
+      buckets: buckets.length / 4,
+    },
+    ids: Uint32Array.from(ids),
+    positions: Uint32Array.from(positions),
+    queryTiles: all.queryTiles,
+    keyTiles: all.keyTiles,
+    rowTokens: Uint32Array.from(rowTokens),
+    rowPositions: Uint32Array.from(rowPositions),
+    rowQueryTiles: rows.queryTiles,
+    rowKeyTiles: rows.keyTiles,
+    targets: encodeRowTargets(targets),
+    buckets,
+    order,
+  };
+}
+
+function checkSequence({ ids, rows }: Sequence, index: number, vocabulary: number): void {
+  if (ids.length === 0) throw new RangeError(`sequence ${index} is empty`);
+  ids.forEach((id, position) => {
+    if (!Number.isInteger(id) || id < 0 || id >= vocabulary) {
+      throw new RangeError(
+        `sequence ${index}, position ${position}: token ${id} is outside the vocabulary of ${vocabulary}`,
+      );
+    }
+  });
+  let last = -1;
+  for (const { position, target } of rows) {
+    if (!Number.isInteger(position) || position <= last || position >= ids.length) {
+      throw new RangeError(
+        `sequence ${index}: row at position ${position} after ${last}, in a sequence of ${ids.length} tokens`,
+      );
+    }
+    last = position;
+    if (
+      target.kind === "label" &&
+      !(Number.isInteger(target.token) && target.token >= 0 && target.token < vocabulary)
+    ) {
+      throw new RangeError(
+        `sequence ${index}, position ${position}: label ${target.token} is outside the vocabulary of ${vocabulary}`,
+      );
+    }
+  }
+}
+
+/** How many tokens and rows a pass has room for. */
+export interface PassCapacity {
+  tokens: number;
+  rows: number;
+}
+
+/**
+ * Splits sequences, in order, into micro-batches of at most `capacity`; a longer sequence stands alone. `limit` bounds
+ * the sequences in one.
+ */
+export function splitMicroBatches<T extends Sequence>(
+  sequences: readonly T[],
+  capacity: PassCapacity,
+  limit = Infinity,
+): T[][] {
+  const batches: T[][] = [];
+  let tokens = 0;
+  let rows = 0;
+  for (const sequence of sequences) {
+    tokens += sequence.ids.length;
+    rows += sequence.rows.length;
+    const current = batches.at(-1);
+    if (current && tokens <= capacity.tokens && rows <= capacity.rows && current.length < limit) {
+      current.push(sequence);
+    } else {
+      batches.push([sequence]);
+      tokens = sequence.ids.length;
+      rows = sequence.rows.length;
+    }
+  }
+  return batches;
+}
+
+/** The capacity that the largest of these micro-batches needs, rounded up so that small changes reuse a recording. */
+export function neededCapacity(batches: readonly (readonly Sequence[])[]): PassCapacity {
+  let tokens = 1;
+  let rows = 1;
+  for (const batch of batches) {
+    tokens = Math.max(tokens, batch.reduce((sum, { ids }) => sum + ids.length, 0));
+    rows = Math.max(rows, batch.reduce((sum, sequence) => sum + sequence.rows.length, 0));
+  }
+  return { tokens: Math.ceil(tokens / 64) * 64, rows: Math.ceil(rows / 64) * 64 };
+}

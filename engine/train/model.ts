@@ -1,0 +1,276 @@
+import type { Gpu } from "../gpu/context.ts";
+import { Slot } from "../gpu/pool.ts";
+import { type ModelDir, openModelDir, saveModelDir, type SaveModelDirOptions } from "../io/model_dir.ts";
+import { modelSpec } from "../models/families.ts";
+import type { ModelSpec } from "../models/spec.ts";
+import { NAN_TOKEN } from "../ops/argmax.ts";
+import { neededCapacity, type PassCapacity, type Sequence, splitMicroBatches } from "./batch.ts";
+import { countSupervised, type Example, exampleSequences } from "./examples.ts";
+import { type SoftTables, VOCABULARY_CHUNK } from "./head.ts";
+import { type Parameter, Parameters } from "./params.ts";
+import { Pass, type PassKind } from "./pass.ts";
+
+/** How a model is loaded. */
+export interface ModelOptions {
+  /** Tokens of one micro-batch; more take more memory and give the same result up to rounding. Default 4096. */
+  maxTokens?: number;
+  /** Keep each block's inside for backward (default), or compute it twice to save memory. */
+  saveBlocks?: boolean;
+}
+
+/** What the model said at one supervised position. */
+export interface ScoredRow {
+  /** Log-probability of the label, in nats. */
+  logProbability: number;
+  /** The greedy token; −1 if a logit is NaN. */
+  greedy: number;
+}
+
+/** Bytes of logits that one pass may hold. */
+const LOGITS_BYTES = 64 << 20;
+
+/** A decoder-only language model in GPU memory. */
+export class Model {
+  readonly #passes = new Map<PassKind, Pass>();
+  readonly #gradients = new Map<string, Slot>();
+  #soft: SoftTables | undefined;
+  /** True once the weights differ from the checkpoint's. */
+  modified = false;
+
+  private constructor(
+    readonly gpu: Gpu,
+    readonly source: ModelDir,
+    readonly parameters: Parameters,
+    readonly options: Required<ModelOptions>,
+  ) {}
+
+  /**
+   * Loads config.json and the safetensors of a Hugging Face folder; weights are kept as f32.
+   * @throws ConfigError, SafetensorsError, CheckpointMismatchError or OutOfMemoryError.
+   */
+  static async load(gpu: Gpu, dir: string, options: ModelOptions = {}): Promise<Model> {
+    const source = await openModelDir(dir);
+    let parameters: Parameters | undefined;
+    try {
+      parameters = new Parameters(modelSpec(source.config));
+      await parameters.load(gpu, source.checkpoint);
+      return new Model(gpu, source, parameters, { maxTokens: 4096, saveBlocks: true, ...options });
+    } catch (error) {
+      parameters?.dispose();
+      source.checkpoint.close();
+      throw error;
+    }
+  }
+
+  /** Shape and settings, read from config.json. */
+  get spec(): ModelSpec {
+    return this.parameters.spec;
+  }
+
+  /** Hugging Face names of all parameters; a tied matrix once. */
+  parameterNames(): string[] {
+    return this.parameters.all.map(({ name }) => name);
+  }
+
+  /** A parameter's f32 master, row-major in Hugging Face's layout. @throws RangeError for an unknown name. */
+  async parameter(name: string): Promise<Float32Array> {
+    return await this.parameters.read(this.gpu, name);
+  }
+
+  /** The gradient buffer of a parameter; made when first asked for. */
+  gradientSlot(parameter: Parameter): Slot {
+    let slot = this.#gradients.get(parameter.name);
+    if (!slot) {
+      slot = new Slot(parameter.count * 4, `${parameter.name}, gradient`).realize(this.gpu);
+      this.#gradients.set(parameter.name, slot);
+    }
+    return slot;
+  }
+
+  /** Tables that soft targets point into, from now on. The caller keeps them alive. */
+  useSoftTables(soft: SoftTables | undefined): void {
+    this.#soft = soft;
+    this.#passes.get("train")?.dispose();
+    this.#passes.delete("train");
+  }
+
+  /** A recorded pass with room for `capacity`. */
+  pass(kind: PassKind, capacity: PassCapacity): Pass {
+    const cached = this.#passes.get(kind);
+    if (cached?.fits(capacity)) return cached;
+    const previous = cached?.options.capacity ?? { tokens: 0, rows: 0 };
+    cached?.dispose();
+    this.#passes.delete(kind);
+    const pass = Pass.record(this.gpu, this.parameters, {
+      kind,
+      capacity: {
+        tokens: Math.max(capacity.tokens, previous.tokens),
+        rows: Math.max(capacity.rows, previous.rows),
+      },
+      saveBlocks: this.options.saveBlocks,
+      ...(kind === "train"
+        ? { gradient: (parameter: Parameter) => this.gradientSlot(parameter), soft: this.#soft }
+        : {}),
+    });
+    this.#passes.set(kind, pass);
+    return pass;
+  }
+
+  /** Micro-batches of `sequences` and the pass that takes them. */
+  schedule<T extends Sequence>(
+    kind: PassKind,
+    sequences: readonly T[],
+    limit?: number,
+  ): { pass: Pass; batches: T[][] } {
+    const batches = splitMicroBatches(
+      sequences,
+      { tokens: this.options.maxTokens, rows: this.maxRows(kind) },
+      limit,
+    );
+    return { pass: this.pass(kind, neededCapacity(batches)), batches };
+  }
+
+  /** Rows of a micro-batch: what keeps a chunk of logits within 64 MiB. */
+  maxRows(kind: PassKind): number {
+    const { vocabulary } = this.spec;
+    const columns = kind === "logits" ? vocabulary : Math.min(vocabulary, VOCABULARY_CHUNK);
+    return Math.max(64, Math.min(this.options.maxTokens, Math.floor(LOGITS_BYTES / 4 / columns / 64) * 64));
+  }
+
+  /**
+   * Logits of every position: one [T·V] array a sequence, row-major.
+   * @throws RangeError for an empty sequence or a token outside the vocabulary.
+   */
+  async logits(sequences: readonly (readonly number[])[]): Promise<Float32Array[]> {
+    const V = this.spec.vocabulary;
+    const out = sequences.map((ids) => new Float32Array(ids.length * V));
+    const maxRows = this.maxRows("logits");
+    const pieces = sequences.flatMap((ids, sequence) => {
+      const count = Math.max(1, Math.ceil(ids.length / maxRows));
+      return Array.from({ length: count }, (_, i) => logitsPiece(ids, sequence, i * maxRows, maxRows));
+    });
+    const { pass, batches } = this.schedule("logits", pieces);
+    for (const batch of batches) {
+      const rows = batch.reduce((sum, piece) => sum + piece.rows.length, 0);
+      const [bytes] = await pass.run(pass.pack(batch), [{ slot: pass.plan.logits, bytes: rows * V * 4 }]);
+      const values = new Float32Array(bytes.buffer);
+      let at = 0;
+      for (const { sequence, first, rows } of batch) {
+        out[sequence].set(values.subarray(at, at + rows.length * V), first * V);
+        at += rows.length * V;
+      }
+    }
+    return out;
+  }
+
+  /**
+   * What the model says at each supervised position, in order, one list an example: the check of a fingerprint is
+   * `greedy` equal to the label at every position of the response (one teacher-forced pass, no decoding).
+   */
+  async score(examples: readonly Example[]): Promise<ScoredRow[][]> {
+    const sequences = examples.map((example, index) => ({
+      index,
+      sequence: exampleSequences([example], 1)[0],
+    }))
+      .filter(({ sequence }) => sequence !== undefined)
+      .map(({ index, sequence }) => ({ ...sequence, index }));
+    const out: ScoredRow[][] = examples.map(() => []);
+    if (!sequences.length) return out;
+    const { pass, batches } = this.schedule("score", sequences);
+    for (const batch of batches) {
+      const packed = pass.pack(batch);
+      const [stats, best] = await pass.run(packed, [
+        { slot: pass.plan.stats, bytes: packed.sizes.rows * 16 },
+        { slot: pass.plan.best, bytes: packed.sizes.rows * 8 },
+      ]);
+      const [stat, token] = [new Float32Array(stats.buffer), new Uint32Array(best.buffer)];
+      let row = 0;
+      for (const { index, rows } of batch) {
+        for (let i = 0; i < rows.length; i++, row++) {
+          const [top, listed, others, label] = stat.subarray(row * 4, row * 4 + 4);
+          out[index].push({
+            logProbability: label - top - Math.log(listed + others),
+            greedy: token[row * 2 + 1] === NAN_TOKEN ? -1 : token[row * 2 + 1],
+          });
+        }
+      }
+    }
+    return out;
+  }
+
+  /**
+   * Mean cross-entropy over all supervised tokens, and its unclipped gradient under Hugging Face's names.
+   * @throws RangeError when nothing is supervised.
+   */
+  async lossAndGradients(
+    examples: readonly Example[],
+  ): Promise<{ loss: number; gradients: Map<string, Float32Array> }> {
+    const supervised = countSupervised(examples);
+    if (!supervised) throw new RangeError("no supervised token: every label is −100");
+    const losses = await this.backward(exampleSequences(examples, 1 / supervised));
+    const gradients = await this.readGradients();
+    return { loss: losses.reduce((sum, loss) => sum + loss, 0), gradients };
+  }
+
+  /** Accumulates the gradients of all sequences into the gradient buffers; returns each row's weighted loss. */
+  async backward(sequences: readonly Sequence[]): Promise<Float32Array> {
+    const { pass, batches } = this.schedule("train", sequences);
+    const losses: number[] = [];
+    for (const [i, batch] of batches.entries()) {
+      const packed = pass.pack(batch);
+      pass.submit(packed, i > 0);
+      const bytes = await pass.read(pass.plan.rowLoss, packed.sizes.rows * 4);
+      losses.push(...new Float32Array(bytes.buffer));
+    }
+    return Float32Array.from(losses);
+  }
+
+  /** Copies of all gradient buffers. */
+  async readGradients(): Promise<Map<string, Float32Array>> {
+    const out = new Map<string, Float32Array>();
+    const pass = this.#passes.get("train");
+    for (const parameter of this.parameters.all) {
+      const bytes = await pass!.read(this.gradientSlot(parameter), parameter.count * 4);
+      out.set(parameter.name, new Float32Array(bytes.buffer));
+    }
+    return out;
+  }
+
+  /**
+   * Writes a Hugging Face folder with the present weights: the checkpoint's own tensor names and dtypes, and every other
+   * file of the source folder.
+   * @throws FileWriteError or RangeError; nothing half-written stays.
+   */
+  async save(dir: string, options: SaveModelDirOptions = {}): Promise<void> {
+    const { names, tied } = this.spec;
+    // A tied checkpoint may hold a redundant copy of the head: it follows the embedding.
+    const own = (name: string) => tied && name === names.head ? names.embedding : name;
+    await saveModelDir(this.source, dir, {
+      has: (name) => this.parameters.has(own(name)),
+      read: (name, first, count) => this.parameters.read(this.gpu, own(name), first, count),
+    }, options);
+  }
+
+  dispose(): void {
+    for (const pass of this.#passes.values()) pass.dispose();
+    this.#passes.clear();
+    for (const slot of this.#gradients.values()) slot.dispose();
+    this.#gradients.clear();
+    this.parameters.dispose();
+    this.source.checkpoint.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+function logitsPiece(ids: readonly number[], sequence: number, first: number, maxRows: number) {
+  const last = Math.min(ids.length, first + maxRows);
+  const rows = Array.from({ length: last - first }, (_, i) => ({
+    position: first + i,
+    weight: 0,
+    target: { kind: "label", token: 0 } as const,
+  }));
+  return { ids: ids.slice(0, Math.max(1, last)), rows, sequence, first };
+}

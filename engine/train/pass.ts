@@ -1,0 +1,208 @@
+import type { Gpu } from "../gpu/context.ts";
+import type { Slot } from "../gpu/pool.ts";
+import { type KernelTarget, Recorder, type Recording } from "../gpu/recorder.ts";
+import type { KernelTime } from "../gpu/profiler.ts";
+import { readSlot } from "../gpu/transfer.ts";
+import { attentionTile } from "../ops/attention.ts";
+import { ROW_TARGET_BYTES } from "../ops/cross_entropy.ts";
+import { fill } from "../ops/elementwise.ts";
+import { embeddingBackward, gatherRows } from "../ops/embedding.ts";
+import { ropeTable } from "../ops/rope.ts";
+import { packBatch, type PackedBatch, type PassCapacity, type PassSizes, type Sequence } from "./batch.ts";
+import { type BatchSlots, Block, type BlockContext } from "./block.ts";
+import { Head, type SoftTables } from "./head.ts";
+import type { Parameter, Parameters } from "./params.ts";
+
+/**
+ * What a pass computes for the wanted rows: loss and all gradients; statistics and greedy tokens; or logits.
+ */
+export type PassKind = "train" | "score" | "logits";
+
+/** How a pass is recorded. */
+export interface PassOptions {
+  kind: PassKind;
+  capacity: PassCapacity;
+  /** Keep each block's inside for backward, or compute it twice. */
+  saveBlocks?: boolean;
+  /** Gradient slots, for "train". */
+  gradient?: (parameter: Parameter) => Slot;
+  /** Tables of soft targets; without them only labels may be wanted. */
+  soft?: SoftTables;
+}
+
+/** What a recorded pass holds, before any buffer exists. */
+export interface PassPlan {
+  recorder: Recorder<PassSizes>;
+  batch: BatchSlots;
+  /** [R] loss of each row (train), statistics [R, 4] and best [R, 2] (score), or logits [R, V]. */
+  rowLoss: Slot;
+  stats: Slot;
+  best: Slot;
+  logits: Slot;
+}
+
+/** Records a pass without a device: its pool is the memory plan. */
+export function recordPass(target: KernelTarget, parameters: Parameters, options: PassOptions): PassPlan {
+  const { kind, capacity, saveBlocks = true } = options;
+  const { spec } = parameters;
+  const { width: C, layers, names } = spec;
+  const recorder = new Recorder<PassSizes>(target);
+  const { pool } = recorder;
+  const batch = batchSlots(recorder, capacity, spec.ropeFrequencies.length);
+  const nothing = recorder.nothing;
+  const context: BlockContext = {
+    ...{ recorder, parameters, capacity, batch },
+    gradient: options.gradient ?? (() => {
+      throw new TypeError("this pass records no gradients");
+    }),
+  };
+  const rowLoss = kind === "train" ? pool.acquire(capacity.rows * 4, "row losses") : nothing;
+  const best = kind === "score" ? pool.acquire(capacity.rows * 8, "greedy tokens") : nothing;
+  const logits = kind === "logits" ? pool.acquire(capacity.rows * spec.vocabulary * 4, "logits") : nothing;
+
+  const embedding = parameters.get(names.embedding);
+  let x = pool.acquire(capacity.tokens * C * 4, "embedded");
+  gatherRows(recorder, (sizes: PassSizes) => sizes.tokens, C, {
+    index: batch.ids,
+    x: embedding.weight,
+    y: x,
+  });
+  const blocks: Block[] = [];
+  const inputs: Slot[] = [];
+  for (let layer = 0; layer < layers; layer++) {
+    const block = new Block(context, layer, {
+      rowsOnly: layer === layers - 1,
+      save: kind === "train" && saveBlocks,
+    });
+    const y = block.forward(x);
+    if (kind === "train") inputs.push(x);
+    else pool.release(x);
+    blocks.push(block);
+    x = y;
+  }
+  const head = new Head(context, options.soft ?? { ids: nothing, probabilities: nothing });
+  const plan = { recorder, batch, rowLoss, stats: head.stats, best, logits };
+  if (kind === "score") head.score(x, best);
+  if (kind === "logits") head.logits(x, logits);
+  if (kind !== "train") return plan;
+
+  const dembedding = context.gradient(embedding);
+  if (!spec.tied) fill(recorder, embedding.count, dembedding, 0, (sizes) => !sizes.accumulate);
+  let dx = head.lossAndGradient(x, rowLoss);
+  pool.release(x);
+  for (let layer = layers - 1; layer >= 0; layer--) {
+    dx = blocks[layer].backward(inputs[layer], dx);
+    pool.release(inputs[layer]);
+  }
+  embeddingBackward(recorder, (sizes) => sizes.buckets, C, {
+    ...{ buckets: batch.buckets, order: batch.order, dx, dtable: dembedding },
+  });
+  pool.release(dx);
+  return plan;
+}
+
+function batchSlots(
+  recorder: Recorder<PassSizes>,
+  { tokens, rows }: PassCapacity,
+  pairs: number,
+): BatchSlots {
+  const acquire = (words: number, label: string) => recorder.pool.acquire(words * 4, label);
+  return {
+    ids: acquire(tokens, "token ids"),
+    positions: acquire(tokens, "positions"),
+    everyToken: acquire(tokens, "every token"),
+    queryTiles: acquire(tokens * 4, "query tiles"),
+    keyTiles: acquire(tokens * 4, "key tiles"),
+    rowTokens: acquire(rows, "row tokens"),
+    rowPositions: acquire(rows, "row positions"),
+    rowQueryTiles: acquire(rows * 4, "row query tiles"),
+    rowKeyTiles: acquire(tokens * 4, "row key tiles"),
+    targets: acquire(rows * ROW_TARGET_BYTES / 4, "targets"),
+    buckets: acquire(tokens * 4, "buckets"),
+    order: acquire(tokens, "order"),
+    ropeTable: acquire(tokens * pairs * 2, "rope table"),
+  };
+}
+
+/** A recorded pass on a device. */
+export class Pass {
+  readonly #recording: Recording<PassSizes>;
+
+  constructor(
+    readonly gpu: Gpu,
+    readonly parameters: Parameters,
+    readonly plan: PassPlan,
+    readonly options: PassOptions,
+  ) {
+    this.#recording = plan.recorder.finish(gpu);
+    const { capacity } = options;
+    gpu.write(plan.batch.everyToken.buffer, Uint32Array.from({ length: capacity.tokens }, (_, i) => i));
+    const table = ropeTable(parameters.spec.ropeFrequencies, capacity.tokens);
+    gpu.write(plan.batch.ropeTable.buffer, table);
+  }
+
+  static record(gpu: Gpu, parameters: Parameters, options: PassOptions): Pass {
+    return new Pass(gpu, parameters, recordPass(gpu, parameters, options), options);
+  }
+
+  /** True if a micro-batch of this size fits. */
+  fits({ tokens, rows }: PassCapacity): boolean {
+    return tokens <= this.options.capacity.tokens && rows <= this.options.capacity.rows;
+  }
+
+  /** Packs a micro-batch for {@link Pass.submit}; may run while the GPU works on another. */
+  pack(sequences: readonly Sequence[]): PackedBatch {
+    const batch = packBatch(sequences, this.parameters.spec.vocabulary, attentionTile(this.gpu));
+    if (!this.fits(batch.sizes)) {
+      const { capacity } = this.options;
+      throw new RangeError(
+        `a micro-batch of ${batch.sizes.tokens} tokens and ${batch.sizes.rows} rows doesn't fit a pass of ` +
+          `${capacity.tokens} tokens and ${capacity.rows} rows`,
+      );
+    }
+    if (batch.sizes.rows === 0) throw new RangeError("a micro-batch without a wanted row");
+    return batch;
+  }
+
+  /** Uploads a micro-batch and submits the pass, without waiting. */
+  submit(batch: PackedBatch, accumulate = false): void {
+    this.#upload(batch);
+    this.#recording.submit({ ...batch.sizes, accumulate });
+  }
+
+  /** Like {@link Pass.submit}, then reads the first `bytes` of each slot. */
+  async run(
+    batch: PackedBatch,
+    reads: readonly { slot: Slot; bytes: number }[],
+  ): Promise<Uint8Array<ArrayBuffer>[]> {
+    this.#upload(batch);
+    return await this.#recording.run({ ...batch.sizes, accumulate: false }, reads);
+  }
+
+  /** Reads the first `bytes` of a slot after all submitted work. */
+  async read(slot: Slot, bytes: number): Promise<Uint8Array<ArrayBuffer>> {
+    return await readSlot(this.gpu, slot, 0, bytes);
+  }
+
+  /** Times by kernel of one run. */
+  async profile(batch: PackedBatch): Promise<KernelTime[]> {
+    this.#upload(batch);
+    return await this.#recording.profile({ ...batch.sizes, accumulate: false });
+  }
+
+  #upload(batch: PackedBatch): void {
+    const slots = this.plan.batch;
+    for (
+      const name of [
+        ...["ids", "positions", "queryTiles", "keyTiles", "rowTokens", "rowPositions"] as const,
+        ...["rowQueryTiles", "rowKeyTiles", "targets", "buckets", "order"] as const,
+      ]
+    ) {
+      this.gpu.write(slots[name].buffer, batch[name]);
+    }
+  }
+
+  dispose(): void {
+    this.#recording.dispose();
+  }
+}

@@ -1,0 +1,180 @@
+import { Slot } from "../gpu/pool.ts";
+import { Recorder, type Recording } from "../gpu/recorder.ts";
+import { copySlot, ReadbackBuffer } from "../gpu/transfer.ts";
+import { average } from "../ops/elementwise.ts";
+import type { Sequence } from "./batch.ts";
+import { countSupervised, type Example, exampleSequences } from "./examples.ts";
+import type { Model } from "./model.ts";
+import { Optimizer, recordOptimizer } from "./optimizer.ts";
+import { Parameters } from "./params.ts";
+import { learningRateAt, type Schedule } from "./schedule.ts";
+
+/** Settings of AdamW and its schedule; names and defaults as in PyTorch. */
+export interface TrainerOptions extends Schedule {
+  weightDecay?: number;
+  betas?: readonly [number, number];
+  epsilon?: number;
+  /** Global-norm clipping; 0 is off. Default 1. */
+  maxGradNorm?: number;
+}
+
+/** Numbers of one optimizer step: the loss before the update, the gradient norm before clipping. */
+export interface StepResult {
+  loss: number;
+  gradNorm: number;
+  learningRate: number;
+}
+
+/** Trains a model in place: one call of {@link Trainer.step} is one optimizer step. */
+export class Trainer {
+  readonly options: Required<TrainerOptions>;
+  readonly #optimizer: Optimizer;
+  readonly #readback: ReadbackBuffer;
+  /** Weighted loss of every row of a step. */
+  #losses = new Slot(0, "step losses");
+  /** Weights at construction; absent until average() while the checkpoint still has them. */
+  #initial: Parameters | undefined;
+  #averaging: Recording<number> | undefined;
+  #steps = 0;
+
+  constructor(readonly model: Model, options: TrainerOptions) {
+    this.options = {
+      ...{ weightDecay: 0, betas: [0.9, 0.999], epsilon: 1e-8, maxGradNorm: 1 },
+      ...{ schedule: "linear", warmupSteps: 0 },
+      ...options,
+    };
+    checkOptions(this.options);
+    const { gpu, parameters } = model;
+    const plan = recordOptimizer(
+      gpu,
+      parameters.all,
+      (parameter) => model.gradientSlot(parameter),
+      this.options,
+    );
+    this.#optimizer = new Optimizer(gpu, plan);
+    this.#readback = new ReadbackBuffer(gpu);
+    if (model.modified) this.#initial = copyWeights(model);
+  }
+
+  /** Optimizer steps done. */
+  get steps(): number {
+    return this.#steps;
+  }
+
+  /**
+   * One optimizer step on the mean cross-entropy of all supervised tokens.
+   * @throws RangeError when nothing is supervised or all `totalSteps` are done.
+   */
+  async step(examples: readonly Example[]): Promise<StepResult> {
+    const supervised = countSupervised(examples);
+    if (!supervised) throw new RangeError("no supervised token: every label is −100");
+    const { losses, ...result } = await this.stepSequences(exampleSequences(examples, 1 / supervised));
+    return { loss: losses.reduce((sum, loss) => sum + loss, 0), ...result };
+  }
+
+  /** One optimizer step on the sum of weighted row losses; gives each row's, in order. */
+  async stepSequences(
+    sequences: readonly Sequence[],
+  ): Promise<{ losses: Float32Array; gradNorm: number; learningRate: number }> {
+    const { model, options } = this;
+    if (this.#steps >= options.totalSteps) {
+      throw new RangeError(`all ${options.totalSteps} steps of this Trainer are done`);
+    }
+    const { gpu } = model;
+    const learningRate = learningRateAt(options, this.#steps);
+    const { pass, batches } = model.schedule("train", sequences);
+    const rows = sequences.reduce((sum, sequence) => sum + sequence.rows.length, 0);
+    this.#reserveLosses(rows);
+    let done = 0;
+    for (const [i, batch] of batches.entries()) {
+      const packed = pass.pack(batch);
+      pass.submit(packed, i > 0);
+      const bytes = packed.sizes.rows * 4;
+      copySlot(gpu, { slot: pass.plan.rowLoss }, { slot: this.#losses, byteOffset: done }, bytes);
+      done += bytes;
+    }
+    this.model.modified = true;
+    this.#steps++;
+    this.#optimizer.submit({ ...options, step: this.#steps, learningRate });
+    const [losses, clip] = await this.#readback.read([
+      { slot: this.#losses, bytes: rows * 4 },
+      { slot: this.#optimizer.clip, bytes: 8 },
+    ]);
+    return {
+      losses: new Float32Array(losses.buffer),
+      gradNorm: new Float32Array(clip.buffer)[0],
+      learningRate,
+    };
+  }
+
+  #reserveLosses(rows: number): void {
+    if (this.#losses.isRealized && this.#losses.bytes >= rows * 4) return;
+    this.#losses.dispose();
+    this.#losses = new Slot(Math.ceil(rows / 256) * 1024, "step losses").realize(this.model.gpu);
+  }
+
+  /**
+   * weights ← (1 − λ) · weights + λ · (weights when this Trainer was made). Moments stay.
+   * @throws RangeError unless 0 ≤ λ ≤ 1.
+   */
+  async average(lambda: number): Promise<void> {
+    if (!(lambda >= 0 && lambda <= 1)) throw new RangeError(`lambda is ${lambda}, expected 0 to 1`);
+    const { gpu, parameters, source } = this.model;
+    if (!this.#initial) {
+      this.#initial = new Parameters(parameters.spec);
+      await this.#initial.load(gpu, source.checkpoint);
+    }
+    if (!this.#averaging) {
+      const recorder = new Recorder<number>(gpu);
+      parameters.all.forEach(({ count, weight }, i) => {
+        average(recorder, count, { initial: this.#initial!.all[i].weight, weight }, (value) => value);
+      });
+      this.#averaging = recorder.finish(gpu);
+    }
+    this.#averaging.submit(lambda);
+    await gpu.check();
+  }
+
+  dispose(): void {
+    this.#optimizer.dispose();
+    this.#readback.dispose();
+    this.#losses.dispose();
+    this.#averaging?.dispose();
+    this.#initial?.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+function copyWeights({ gpu, parameters }: Model): Parameters {
+  const copy = new Parameters(parameters.spec);
+  copy.all.forEach(({ weight, count }, i) => {
+    weight.realize(gpu);
+    copySlot(gpu, { slot: parameters.all[i].weight }, { slot: weight }, count * 4);
+  });
+  return copy;
+}
+
+function checkOptions(options: Required<TrainerOptions>): void {
+  const { learningRate, weightDecay, betas, epsilon, maxGradNorm, totalSteps, schedule, warmupSteps } =
+    options;
+  const require = (name: string, value: unknown, ok: boolean, expected: string) => {
+    if (!ok) throw new RangeError(`${name} is ${value}, expected ${expected}`);
+  };
+  const isCount = (value: number) => Number.isInteger(value) && value >= 0;
+  require(
+    "learningRate",
+    learningRate,
+    learningRate >= 0 && learningRate < Infinity,
+    "a number of at least 0",
+  );
+  require("weightDecay", weightDecay, weightDecay >= 0 && weightDecay < Infinity, "a number of at least 0");
+  require("betas", betas, betas.length === 2 && betas.every((b) => b >= 0 && b < 1), "two numbers in [0, 1)");
+  require("epsilon", epsilon, epsilon > 0 && epsilon < Infinity, "a positive number");
+  require("maxGradNorm", maxGradNorm, maxGradNorm >= 0 && maxGradNorm < Infinity, "a number of at least 0");
+  require("totalSteps", totalSteps, isCount(totalSteps) && totalSteps > 0, "a positive whole number");
+  require("warmupSteps", warmupSteps, isCount(warmupSteps), "a whole number of at least 0");
+  require("schedule", schedule, schedule === "linear" || schedule === "constant", '"linear" or "constant"');
+}

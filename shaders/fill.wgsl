@@ -1,0 +1,10 @@
+//#include "elements.wgsl"
+struct Params { count: u32, value: f32 }
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> x: array<f32>;
+
+@compute @workgroup_size(64)
+fn fill(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let index = element_of(id, groups);
+  if (index < params.count) { x[index] = params.value; }
+}

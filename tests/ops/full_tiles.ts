@@ -1,0 +1,138 @@
+/** Which dispatches count as a full tile of which kernel family, and the check that each was seen. */
+import assert from "node:assert/strict";
+import type { TemplateConstants } from "../../engine/gpu/template.ts";
+import { observeDispatches } from "../../engine/gpu/recorder.ts";
+import { GEMM_TILES } from "../../engine/ops/matmul.ts";
+
+type Params = Readonly<Record<string, number>>;
+
+/** One family: a kernel with some constants fixed. */
+export interface FullTile {
+  kernel: string;
+  constants: TemplateConstants;
+  /** In words, for the failure's message. */
+  meaning: string;
+  isFull: (params: Params, constants: TemplateConstants) => boolean;
+}
+
+const elementwise = (kernel: string, constants: TemplateConstants, count: (p: Params) => number): FullTile => ({
+  kernel,
+  constants,
+  meaning: "at least one whole workgroup of 64 elements",
+  isFull: (params) => count(params) >= 64,
+});
+
+/** Kernels of shaders/rows.wgsl: 8 rows of one invocation, or a row of 64. */
+const rows = (kernel: string): FullTile[] => [
+  {
+    kernel,
+    constants: { THREADS: 1, ROWS: 8 },
+    meaning: "8 rows",
+    isFull: (p) => p.rows >= 8,
+  },
+  {
+    kernel,
+    constants: { THREADS: 64, ROWS: 1 },
+    meaning: "64 columns",
+    isFull: (p) => p.columns >= 64,
+  },
+];
+
+const attention = (kernel: string): FullTile[] =>
+  [8, 32].flatMap((TILE) =>
+    [true, false].map((VEC) => ({
+      kernel,
+      constants: { TILE, VEC, CHUNK4: 8 },
+      meaning: "several tiles of a head of more than 32 dimensions",
+      isFull: (p: Params, c: TemplateConstants) => p.tiles > 2 && Number(c.D4) > 8,
+    }))
+  );
+
+const gemms: FullTile[] = Object.values(GEMM_TILES).flatMap(({ kernel, constants, outputs: [m, n] }) =>
+  [[false, true], [false, false], [true, false]].flatMap(([A_T, B_T]) =>
+    [true, false].map((VEC) => {
+      const depth = "TK" in constants ? constants.TK : 4;
+      return {
+        kernel: kernel.name,
+        constants: { ...constants, A_T, B_T, VEC },
+        meaning: `${m}×${n} outputs of depth ${depth}`,
+        isFull: (p: Params) => p.M >= m && p.N >= n && p.K >= depth,
+      };
+    })
+  )
+);
+
+/** By the test file that must dispatch them: `group` is tests/ops/`group`.test.ts. */
+export const FULL_TILES: Readonly<Record<string, readonly FullTile[]>> = {
+  matmul: gemms,
+  attention: [
+    ...["attention_forward", "attention_backward_q", "attention_backward_kv"].flatMap(attention),
+    elementwise("attention_delta", {}, (p) => p.rows),
+  ],
+  norm: [
+    ...["rms_norm_forward", "rms_norm_backward_input"].flatMap(rows),
+    {
+      kernel: "rms_norm_backward_weight",
+      constants: {},
+      meaning: "64 columns of a slab of rows",
+      isFull: (p) => p.columns >= 64 && p.rows >= p.slab,
+    },
+    {
+      kernel: "column_sums",
+      constants: {},
+      meaning: "64 columns of several slabs",
+      isFull: (p) => p.columns >= 64 && p.slabs > 1,
+    },
+  ],
+  elementwise: [
+    elementwise("rope", {}, (p) => p.rows * p.heads * p.rotary / 2),
+    elementwise("swiglu_forward", {}, (p) => p.rows * p.columns),
+    elementwise("swiglu_backward", {}, (p) => p.rows * p.columns),
+    elementwise("fill", {}, (p) => p.count),
+    elementwise("average", {}, (p) => p.count),
+    elementwise("gather_rows", {}, (p) => p.rows * p.columns),
+    elementwise("scatter_add_rows", {}, (p) => p.rows * p.columns),
+    elementwise("embedding_backward", {}, (p) => p.columns),
+  ],
+  cross_entropy: [...rows("cross_entropy_stats"), ...rows("cross_entropy_gradient"), ...rows("argmax")],
+  optimizer: [
+    elementwise("adamw", {}, (p) => p.count),
+    {
+      kernel: "sum_squares",
+      constants: { THREADS: 1, ROWS: 8 },
+      meaning: "8 whole slabs",
+      isFull: (p) => p.count >= 8 * p.slab,
+    },
+    {
+      kernel: "sum_squares",
+      constants: { THREADS: 64, ROWS: 1 },
+      meaning: "a whole slab",
+      isFull: (p) => p.count >= p.slab,
+    },
+    {
+      kernel: "clip_factor",
+      constants: { THREADS: 64, ROWS: 1 },
+      meaning: "64 slabs",
+      isFull: (p) => p.count >= 64,
+    },
+  ],
+};
+
+/** Watches this file's dispatches from here, and as the file's last test asserts that the group's were all full once. */
+export function coverageTest(group: string, register: (check: () => void) => void): void {
+  const families = FULL_TILES[group];
+  const seen = new Set<FullTile>();
+  observeDispatches(({ kernel, constants }, { params }) => {
+    for (const family of families) {
+      if (family.kernel !== kernel.name || seen.has(family)) continue;
+      const fits = Object.entries(family.constants).every(([name, value]) => constants[name] === value);
+      if (fits && family.isFull(params, constants)) seen.add(family);
+    }
+  });
+  register(() => {
+    const missing = families.filter((family) => !seen.has(family)).map(({ kernel, constants, meaning }) =>
+      `${kernel} ${JSON.stringify(constants)}: ${meaning}`
+    );
+    assert.deepEqual(missing, [], "kernel families that never ran on a full tile");
+  });
+}

@@ -1,0 +1,226 @@
+import assert from "node:assert/strict";
+import type { KernelTarget } from "../../engine/gpu/recorder.ts";
+import {
+  chooseGemmTile,
+  gemm,
+  GEMM_TILES,
+  type GemmLayout,
+  type GemmTile,
+} from "../../engine/ops/matmul.ts";
+import { matrix } from "../../engine/tensor/matrix.ts";
+import { assertSameBits } from "../compare.ts";
+import { sharedGpu } from "../gpu_device.ts";
+import { Random } from "../random.ts";
+import { coverageTest } from "./full_tiles.ts";
+import { assertSomeNaN, assertWithin, OpTest, U } from "./support.ts";
+
+const gpu = await sharedGpu();
+const LAYOUTS: GemmLayout[] = ["NT", "NN", "TN"];
+const TILES = Object.keys(GEMM_TILES) as GemmTile[];
+const target: KernelTarget = { isSoftware: true };
+
+/** A matrix in host memory, inside a larger array. */
+interface Host {
+  data: Float32Array<ArrayBuffer>;
+  ld: number;
+  offset: number;
+}
+
+interface Product {
+  layout: GemmLayout;
+  m: number;
+  n: number;
+  k: number;
+  start: "nothing" | "itself" | "other";
+  /** Extra columns and elements before the first: a window of a wider buffer. */
+  pad: number;
+  poison?: "a" | "b";
+}
+
+function host(random: Random, rows: number, columns: number, pad: number): Host {
+  const ld = columns + pad;
+  return { data: random.normal(pad + rows * ld), ld, offset: pad };
+}
+
+/** The product in float64, and Σ|a·b| of each element for the error bound; elements outside C are left alone. */
+function reference(p: Product, a: Host, b: Host, before: Float32Array, c: Host) {
+  const expected = Float64Array.from(c.data);
+  const tolerance = new Float64Array(c.data.length);
+  for (let i = 0; i < p.m; i++) {
+    for (let j = 0; j < p.n; j++) {
+      const at = c.offset + i * c.ld + j;
+      let sum = p.start === "nothing" ? 0 : before[at];
+      let magnitude = Math.abs(sum);
+      for (let x = 0; x < p.k; x++) {
+        const left = a.data[a.offset + (p.layout === "TN" ? x * a.ld + i : i * a.ld + x)];
+        const right = b.data[b.offset + (p.layout === "NT" ? j * b.ld + x : x * b.ld + j)];
+        sum += left * right;
+        magnitude += Math.abs(left * right);
+      }
+      expected[at] = sum;
+      // k roundings of partial sums: in the worst case k·U·Σ|ab|, of random sign some √k of them.
+      tolerance[at] = (2 + 2 * Math.sqrt(p.k)) * U * magnitude;
+    }
+  }
+  return { expected, tolerance };
+}
+
+async function check(tile: GemmTile, products: Product[]): Promise<void> {
+  using test = new OpTest(gpu, target);
+  const random = new Random(products.length);
+  const cases = products.map((p, index) => {
+    const a = host(random, p.layout === "TN" ? p.k : p.m, p.layout === "TN" ? p.m : p.k, p.pad);
+    const b = host(random, p.layout === "NT" ? p.n : p.k, p.layout === "NT" ? p.k : p.n, p.pad);
+    const c = host(random, p.m, p.n, p.pad);
+    const other = random.normal(c.data.length);
+    const poisoned = p.poison && { a, b }[p.poison];
+    if (poisoned) poisoned.data[poisoned.offset + poisoned.ld + 2] = NaN;
+    if (p.start !== "itself") c.data.fill(NaN);
+    const name = `${tile} ${index}: ${JSON.stringify(p)}`;
+    const slots = {
+      a: test.input("a", a.data),
+      b: test.input("b", b.data),
+      c: test.inout("c", c.data),
+    };
+    const start = {
+      nothing: undefined,
+      itself: () => true,
+      other: p.start === "other" ? test.input("start", other) : undefined,
+    }[p.start];
+    const sides = {
+      a: matrix(slots.a, a.ld, a.offset),
+      b: matrix(slots.b, b.ld, b.offset),
+      c: matrix(slots.c, c.ld, c.offset),
+    };
+    const { layout, m, n, k } = p;
+    gemm(test.recorder, { layout, ...sides, m, n, k, capacityM: m, start }, tile);
+    return { name, c: slots.c, poisoned, ...reference(p, a, b, p.start === "other" ? other : c.data, c) };
+  });
+  await test.run();
+  for (const { name, c, expected, tolerance, poisoned } of cases) {
+    assertWithin(name, test.floats(c), expected, tolerance);
+    if (poisoned) assertSomeNaN(name, test.floats(c));
+  }
+}
+
+for (const tile of TILES) {
+  for (const layout of LAYOUTS) {
+    const [m, n] = GEMM_TILES[tile].outputs;
+    Deno.test(`gemm ${tile} ${layout}: full tiles, edges, one row, windows, all starts, NaN`, async () => {
+      await check(tile, [
+        // in vec4s
+        { layout, m: m + 4, n: n + 4, k: 36, start: "nothing", pad: 0 },
+        { layout, m: 4, n: 12, k: 68, start: "itself", pad: 8 },
+        { layout, m: 20, n: 4, k: 4, start: "other", pad: 4, poison: "a" },
+        { layout, m: 8, n: 20, k: 32, start: "nothing", pad: 0, poison: "b" },
+        // in scalars, by the shape or by the window alone
+        { layout, m: m + 1, n: n + 1, k: 37, start: "other", pad: 3 },
+        { layout, m: 1, n: 7, k: 131, start: "itself", pad: 1 },
+        { layout, m: 17, n: 5, k: 3, start: "nothing", pad: 0, poison: "a" },
+        { layout, m: 3, n: 1, k: 5, start: "nothing", pad: 5, poison: "b" },
+        { layout, m: 8, n: 8, k: 16, start: "itself", pad: 1 },
+        { layout, m: 1, n: 1, k: 1, start: "nothing", pad: 0 },
+      ]);
+    });
+
+    Deno.test(`gemm ${tile} ${layout}: splitting the sum over two calls changes no bit`, async () => {
+      using test = new OpTest(gpu, target);
+      const random = new Random(40);
+      const [m, n, k] = [20, 12, 40];
+      const a = host(random, layout === "TN" ? k : m, layout === "TN" ? m : k, 0);
+      const b = host(random, layout === "NT" ? n : k, layout === "NT" ? k : n, 0);
+      const [slotA, slotB] = [test.input("a", a.data), test.input("b", b.data)];
+      const part = (c: ReturnType<typeof test.output>, first: number, count: number) =>
+        gemm(test.recorder, {
+          layout,
+          a: matrix(slotA, a.ld, layout === "TN" ? first * a.ld : first),
+          b: matrix(slotB, b.ld, layout === "NT" ? first : first * b.ld),
+          c: matrix(c, n),
+          ...{ m, n, k: count, capacityM: m, start: () => first > 0 },
+        }, tile);
+      const whole = test.output("whole", m * n);
+      part(whole, 0, k);
+      const splits = [1, 4, 13, 16, 20, 39].map((at) => {
+        const c = test.output("split", m * n);
+        part(c, 0, at);
+        part(c, at, k - at);
+        return { at, c };
+      });
+      await test.run();
+      for (const { at, c } of splits) assertSameBits(`split at ${at}`, test.floats(c), test.floats(whole));
+    });
+  }
+}
+
+Deno.test("gemm: all tiles give the same bits, so a tile may be chosen freely", async () => {
+  for (const layout of LAYOUTS) {
+    using test = new OpTest(gpu, target);
+    const random = new Random(41);
+    const [m, n, k] = [36, 68, 52];
+    const a = matrix(test.input("a", random.normal(m * k)), layout === "TN" ? m : k);
+    const b = matrix(test.input("b", random.normal(n * k)), layout === "NT" ? k : n);
+    const outputs = TILES.map((tile) => {
+      const c = test.output(tile, m * n);
+      gemm(test.recorder, { layout, a, b, c: matrix(c, n), m, n, k, capacityM: m }, tile);
+      return c;
+    });
+    await test.run();
+    for (const c of outputs) {
+      assertSameBits(`${layout} ${c.label}`, test.floats(c), test.floats(outputs[0]));
+    }
+  }
+});
+
+Deno.test("gemm: fewer rows than the capacity leave the rest alone, whatever was recorded", async () => {
+  interface Sizes {
+    rows: number;
+    first: boolean;
+  }
+  for (const tile of ["register", "small"] as const) {
+    using test = new OpTest<Sizes>(gpu, target);
+    const random = new Random(42);
+    const [capacity, n, k] = [40, 8, 12];
+    const x = random.normal(capacity * k);
+    const w = random.normal(n * k);
+    const dy = random.normal(capacity * n);
+    const [slotX, slotW, slotDy] = [test.input("x", x), test.input("w", w), test.input("dy", dy)];
+    const y = test.output("y", capacity * n);
+    const dw = test.inout("dw", new Float32Array(n * k).fill(1));
+    const rows = (sizes: Sizes) => sizes.rows;
+    gemm(test.recorder, {
+      ...{ layout: "NT", a: matrix(slotX, k), b: matrix(slotW, k), c: matrix(y, n) },
+      ...{ m: rows, n, k, capacityM: capacity },
+    }, tile);
+    gemm(test.recorder, {
+      ...{ layout: "TN", a: matrix(slotDy, n), b: matrix(slotX, k), c: matrix(dw, k) },
+      ...{ m: n, n: k, k: rows, capacityM: n, start: (sizes: Sizes) => !sizes.first },
+    }, tile);
+    for (const sizes of [{ rows: 17, first: true }, { rows: 5, first: false }, { rows: 0, first: true }]) {
+      await test.run(sizes);
+      const expected = new Float64Array(capacity * n).fill(NaN);
+      for (let i = 0; i < sizes.rows; i++) {
+        for (let j = 0; j < n; j++) {
+          expected[i * n + j] = 0;
+          for (let p = 0; p < k; p++) expected[i * n + j] += x[i * k + p] * w[j * k + p];
+        }
+      }
+      // √k roundings of sums of k products of normal numbers, which stay below 20 here
+      assertWithin("y", test.floats(y), expected, 20 * Math.sqrt(k) * U);
+      const gradient = new Float64Array(n * k).fill(sizes.first ? 0 : 1);
+      for (let r = 0; r < sizes.rows; r++) {
+        for (let j = 0; j < n; j++) for (let p = 0; p < k; p++) gradient[j * k + p] += dy[r * n + j] * x[r * k + p];
+      }
+      assertWithin("dw", test.floats(dw), gradient, 20 * Math.sqrt(17) * U);
+    }
+  }
+});
+
+Deno.test("the tile is chosen by shape and adapter class, and never needs the step's own sizes", () => {
+  const hardware = { isSoftware: false };
+  assert.equal(chooseGemmTile({ isSoftware: true }, 4096, 4096), "register");
+  assert.equal(chooseGemmTile(hardware, 4096, 4096), "large");
+  assert.equal(chooseGemmTile(hardware, 1024, 1024), "medium");
+  assert.equal(chooseGemmTile(hardware, 16, 4096), "small");
+});
+
+coverageTest("matmul", (check) => Deno.test("gemm: every tile, layout and load width ran on a full tile", check));
