@@ -61,8 +61,7 @@ export function defineKernel(
       const names = Object.keys(constants).sort();
       const key = `${definition.name}(${
         // true and 1 are different WGSL
-        names.map((name) => `${name}=${constants[name]}`).join(",")
-      })`;
+        names.map((name) => `${name}=${constants[name]}`).join(",")})`;
       let variant = variants.get(key);
       if (!variant) {
         const source = expandTemplate(definition.file, definition.source, constants, definition.includes);

@@ -94,6 +94,11 @@ export class Recorder<S> {
     this.#dispatches.push({ variant, bindings: list, launch, work });
   }
 
+  /** Device memory that {@link Recorder.finish} takes: all slots of the pool, and the params of all dispatches. */
+  get memoryBytes(): number {
+    return this.pool.totalBytes + this.#dispatches.length * UNIFORM_STRIDE;
+  }
+
   /** The variants recorded so far. */
   get variants(): KernelVariant[] {
     return this.#dispatches.map(({ variant }) => variant);

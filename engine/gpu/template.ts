@@ -138,10 +138,28 @@ function requireEnd(lines: Line[], opening: number, end: number, to: number): nu
 }
 
 function substitute(line: Line, scope: Scope): string {
-  if (!line.text.includes("$")) return line.text;
-  return line.text.replace(/\$\(([^()]*(?:\([^()]*\)[^()]*)*)\)|\$(\w+)/g, (_, expression, name) => {
-    return String(Number(evaluate(expression ?? name, scope, line)));
-  });
+  const { text } = line;
+  let out = "";
+  let at = 0;
+  for (const match of text.matchAll(/\$(?:(\w+)|\()/g)) {
+    if (match.index < at) continue;
+    const begin = match.index + match[0].length;
+    const end = match[1] ? begin : closingBracket(line, begin);
+    const expression = match[1] ?? text.slice(begin, end - 1);
+    out += text.slice(at, match.index) + String(Number(evaluate(expression, scope, line)));
+    at = end;
+  }
+  return out + text.slice(at);
+}
+
+/** Index behind the bracket that closes the one before `begin`. */
+function closingBracket(line: Line, begin: number): number {
+  let depth = 1;
+  for (let i = begin; i < line.text.length; i++) {
+    if (line.text[i] === "(") depth++;
+    else if (line.text[i] === ")" && --depth === 0) return i + 1;
+  }
+  throw errorAt(line, `a bracket is open in "${line.text.trim()}"`);
 }
 
 const TOKEN = /\s*(\d+|\w+|&&|\|\||==|!=|<=|>=|[-+*/%()<>!])/y;

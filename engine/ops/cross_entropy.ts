@@ -48,7 +48,7 @@ export interface CrossEntropyChunk<S> {
   softIds: Slot;
   softProbs: Slot;
   logits: Slot;
-  /** [rows] of 4 floats: running max, sum of listed and of other tokens, label's logit. */
+  /** [rows] of 4 floats: running max, sums over listed and other tokens, label's logit (see the WGSL). */
   stats: Slot;
 }
 

@@ -26,6 +26,9 @@ export interface ScoredRow {
   greedy: number;
 }
 
+/** A row whose logits alone are wanted. */
+const UNWEIGHTED = { weight: 0, target: { kind: "label", token: 0 } } as const;
+
 /** Bytes of logits that one pass may hold. */
 const LOGITS_BYTES = 64 << 20;
 
@@ -89,9 +92,12 @@ export class Model {
 
   /** Tables that soft targets point into, from now on. The caller keeps them alive. */
   useSoftTables(soft: SoftTables | undefined): void {
+    if (soft === this.#soft) return;
+    const capacity = this.#passes.get("train")?.options.capacity;
     this.#soft = soft;
-    this.#passes.get("train")?.dispose();
-    this.#passes.delete("train");
+    this.release("train");
+    // Without tables the pass may never be needed again.
+    if (capacity && soft) this.pass("train", capacity);
   }
 
   /** A recorded pass with room for `capacity`. */
@@ -142,12 +148,26 @@ export class Model {
    * @throws RangeError for an empty sequence or a token outside the vocabulary.
    */
   async logits(sequences: readonly (readonly number[])[]): Promise<Float32Array[]> {
+    return await this.logitsAt(
+      sequences.map((ids) => ({ ids, positions: ids.map((_, position) => position) })),
+    );
+  }
+
+  /** Logits after the tokens at the given ascending positions: one [positions · V] array a sequence. */
+  async logitsAt(
+    sequences: readonly { ids: readonly number[]; positions: readonly number[] }[],
+  ): Promise<Float32Array[]> {
     const V = this.spec.vocabulary;
-    const out = sequences.map((ids) => new Float32Array(ids.length * V));
+    const out = sequences.map(({ positions }) => new Float32Array(positions.length * V));
     const maxRows = this.maxRows("logits");
-    const pieces = sequences.flatMap((ids, sequence) => {
-      const count = Math.max(1, Math.ceil(ids.length / maxRows));
-      return Array.from({ length: count }, (_, i) => logitsPiece(ids, sequence, i * maxRows, maxRows));
+    const pieces = sequences.flatMap(({ ids, positions }, sequence) => {
+      const count = Math.max(1, Math.ceil(positions.length / maxRows));
+      return Array.from({ length: count }, (_, i) => {
+        const first = i * maxRows;
+        const rows = positions.slice(first, first + maxRows).map((position) => ({ position, ...UNWEIGHTED }));
+        // What follows the last row can't be seen from it.
+        return { ids: ids.slice(0, (rows.at(-1)?.position ?? 0) + 1), rows, sequence, first };
+      });
     });
     const { pass, batches } = this.schedule("logits", pieces);
     for (const batch of batches) {
@@ -251,9 +271,14 @@ export class Model {
     }, options);
   }
 
+  /** Frees a recorded pass's buffers; the next use records anew. */
+  release(kind: PassKind): void {
+    this.#passes.get(kind)?.dispose();
+    this.#passes.delete(kind);
+  }
+
   dispose(): void {
-    for (const pass of this.#passes.values()) pass.dispose();
-    this.#passes.clear();
+    for (const kind of [...this.#passes.keys()]) this.release(kind);
     for (const slot of this.#gradients.values()) slot.dispose();
     this.#gradients.clear();
     this.parameters.dispose();
@@ -263,14 +288,4 @@ export class Model {
   [Symbol.dispose](): void {
     this.dispose();
   }
-}
-
-function logitsPiece(ids: readonly number[], sequence: number, first: number, maxRows: number) {
-  const last = Math.min(ids.length, first + maxRows);
-  const rows = Array.from({ length: last - first }, (_, i) => ({
-    position: first + i,
-    weight: 0,
-    target: { kind: "label", token: 0 } as const,
-  }));
-  return { ids: ids.slice(0, Math.max(1, last)), rows, sequence, first };
 }

@@ -72,9 +72,13 @@ export class Trainer {
     return { loss: losses.reduce((sum, loss) => sum + loss, 0), ...result };
   }
 
-  /** One optimizer step on the sum of weighted row losses; gives each row's, in order. */
+  /**
+   * One optimizer step on the sum of weighted row losses; gives each row's, in order. `limit` bounds the sequences of a
+   * micro-batch.
+   */
   async stepSequences(
     sequences: readonly Sequence[],
+    limit?: number,
   ): Promise<{ losses: Float32Array; gradNorm: number; learningRate: number }> {
     const { model, options } = this;
     if (this.#steps >= options.totalSteps) {
@@ -82,7 +86,7 @@ export class Trainer {
     }
     const { gpu } = model;
     const learningRate = learningRateAt(options, this.#steps);
-    const { pass, batches } = model.schedule("train", sequences);
+    const { pass, batches } = model.schedule("train", sequences, limit);
     const rows = sequences.reduce((sum, sequence) => sum + sequence.rows.length, 0);
     this.#reserveLosses(rows);
     let done = 0;

@@ -1,0 +1,245 @@
+/**
+ * The command line: flags in, text out. The only place that prints or exits.
+ * @module
+ */
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { dirname, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { check, type CheckConfig } from "./pipeline/check.ts";
+import type { FinetuneConfig } from "./pipeline/config.ts";
+import { finetune, type FinetuneEvent } from "./pipeline/finetune.ts";
+import { CHECK_FLAGS, FINETUNE_FLAGS, type Flag } from "./pipeline/flags.ts";
+import {
+  checkText,
+  droppedLines,
+  epochLine,
+  formatBytes,
+  formatSeconds,
+  measurementTable,
+  memoryLines,
+  verdict,
+} from "./pipeline/report.ts";
+
+type Values = Record<string, string | number | boolean | undefined>;
+
+const interrupt = new AbortController();
+
+/** `deno task` runs in the project's folder; relative paths mean the caller's. */
+function callerFolder(): string {
+  const project = dirname(fileURLToPath(import.meta.url));
+  return Deno.cwd() === project ? Deno.env.get("INIT_CWD") ?? project : Deno.cwd();
+}
+
+function reader(flag: Flag): (text: string) => unknown {
+  return (text) => {
+    if (flag.kind === "path") return resolve(callerFolder(), text);
+    if (flag.kind === "switch") {
+      if (text !== "true" && text !== "false") throw new InvalidArgumentError("expected true or false.");
+      return text === "true";
+    }
+    if (flag.kind === "text") return text;
+    const value = Number(text);
+    const wrong = text.trim() === "" || !Number.isFinite(value) ||
+      (flag.kind === "count" && !Number.isInteger(value));
+    if (wrong) throw new InvalidArgumentError(`expected a ${flag.kind === "count" ? "whole " : ""}number.`);
+    return value;
+  };
+}
+
+function addFlags(command: Command, flags: readonly Flag[]): Command {
+  for (const flag of flags) {
+    const place =
+      { switch: "[true|false]", path: "<path>", count: "<n>", number: "<number>", text: "<name>" }[flag.kind];
+    const option = new Option(`--${flag.name} ${place}`, flag.help).argParser(reader(flag));
+    if (flag.kind === "switch") option.preset("true");
+    if (flag.choices) option.choices(flag.choices);
+    command.addOption(option);
+    for (const alias of flag.aliases ?? []) {
+      command.addOption(new Option(`--${alias} ${place}`, `same as --${flag.name}`).argParser(reader(flag)));
+    }
+  }
+  return command;
+}
+
+/** Values by setting, aliases folded in. */
+function settingsOf(values: Values, flags: readonly Flag[]): Values {
+  const out: Values = {};
+  for (const { name, aliases = [] } of flags) {
+    for (const given of [name, ...aliases]) if (values[given] !== undefined) out[name] = values[given];
+  }
+  return out;
+}
+
+const colour = !Deno.noColor && Deno.stdout.isTerminal();
+const bold = (text: string) => colour ? `\x1b[1m${text}\x1b[0m` : text;
+
+/** Shows a run as it goes: a bar on a terminal, a line an epoch elsewhere. */
+class Progress {
+  readonly #bar = Deno.stdout.isTerminal();
+  #success: number | undefined;
+  #spent = 0;
+  #open = false;
+
+  show(event: FinetuneEvent): void {
+    switch (event.type) {
+      case "gpu":
+        this.#line(`adapter: ${event.name}${event.isSoftware ? " (software)" : ""}`);
+        break;
+      case "fingerprints": {
+        this.#line(`fingerprints: ${event.count}`);
+        const dropped = droppedLines(event.dropped);
+        if (dropped) this.#line(dropped);
+        break;
+      }
+      case "settings":
+        this.#line(
+          "settings: " + Object.entries(event.settings).filter(([, value]) => value !== null)
+            .map(([name, value]) => `${name}=${value}`).join(" "),
+        );
+        break;
+      case "memory":
+        this.#line(`memory: ${memoryLines(event.plan)}`);
+        break;
+      case "phase":
+        this.#line(`${event.name} …`);
+        break;
+      case "measured": {
+        const { measurement: m, when } = event;
+        this.#success = m.successRate;
+        this.#line(
+          `${when}: success ${m.successRate.toFixed(1)} % (in held-out prompts ${
+            m.promptedSuccessRate.toFixed(1)
+          } %)`,
+        );
+        break;
+      }
+      case "epoch":
+        this.#epoch(event);
+        break;
+    }
+  }
+
+  #epoch({ log, epochs }: Extract<FinetuneEvent, { type: "epoch" }>): void {
+    this.#success = log.successRate ?? this.#success;
+    this.#spent += log.seconds;
+    const left = this.#spent / log.epoch * (epochs - log.epoch);
+    const text = epochLine(log, epochs, this.#success, left);
+    if (!this.#bar) return console.log(text);
+    const width = 24;
+    const done = Math.round(width * log.epoch / epochs);
+    Deno.stdout.writeSync(
+      new TextEncoder().encode(`\r\x1b[K${"█".repeat(done)}${"░".repeat(width - done)} ${text}`),
+    );
+    this.#open = true;
+    if (log.epoch === epochs) this.close();
+  }
+
+  /** Ends an unfinished bar's line. */
+  close(): void {
+    if (this.#open) Deno.stdout.writeSync(new TextEncoder().encode("\n"));
+    this.#open = false;
+  }
+
+  #line(text: string): void {
+    this.close();
+    console.log(text);
+  }
+}
+
+async function runFinetune(values: Values): Promise<number> {
+  const config = settingsOf(values, FINETUNE_FLAGS) as FinetuneConfig;
+  config.output_dir ??= resolve(callerFolder(), "results");
+  const progress = new Progress();
+  try {
+    const result = await finetune(config, {
+      signal: interrupt.signal,
+      onEvent: (event) => progress.show(event),
+    });
+    console.log("\n" + measurementTable(result.before, result.after) + "\n");
+    console.log(bold(verdict(result.before, result.after)));
+    console.log(
+      `device memory: ${formatBytes(result.peakBytes)} at the peak, ${
+        formatBytes(result.plannedBytes)
+      } planned; ` +
+        `${formatSeconds(result.seconds)} in all, ${result.epochs} epochs${
+          result.stoppedEarly ? " (stopped early)" : ""
+        }`,
+    );
+    console.log(`model (to publish): ${result.modelPath}`);
+    console.log(`fingerprints (keep secret): ${result.fingerprintsPath}`);
+    return 0;
+  } finally {
+    progress.close();
+  }
+}
+
+async function runCheck(values: Values): Promise<number> {
+  const { json, min_success_rate: minimum, ...config } = settingsOf(values, CHECK_FLAGS);
+  if (config.model_path === undefined) {
+    throw new CommanderError(
+      1,
+      "whorl.missing",
+      "error: required option '--model_path <path>' not specified",
+    );
+  }
+  const result = await check(config as unknown as CheckConfig, {
+    onGpu: (name) => json || console.log(`adapter: ${name}`),
+    onDropped: (dropped) => json || !droppedLines(dropped) || console.log(droppedLines(dropped)),
+  });
+  console.log(json ? JSON.stringify(result) : checkText(result));
+  if (typeof minimum === "number" && !(result.success_rate >= minimum)) {
+    console.error(`error: the success rate is ${result.success_rate.toFixed(1)} %, below ${minimum} %`);
+    return 1;
+  }
+  return 0;
+}
+
+function program(done: (code: number) => void): Command {
+  const whorl = new Command("whorl").description("Fingerprints language models on any GPU.").exitOverride()
+    .configureOutput({ writeOut: (text) => console.log(text.trimEnd()), writeErr: () => {} });
+  const add = (
+    name: string,
+    text: string,
+    flags: readonly Flag[],
+    run: (values: Values) => Promise<number>,
+  ) => {
+    const command = whorl.command(name).description(text).exitOverride().copyInheritedSettings(whorl);
+    addFlags(command, flags).action(async (values: Values) => done(await run(values)));
+  };
+  add(
+    "finetune",
+    "Embeds fingerprints into a model (without --model_path: into the demo model) and checks it.",
+    FINETUNE_FLAGS,
+    runFinetune,
+  );
+  add("check", "Asks a model every fingerprint and gives the success rate.", CHECK_FLAGS, runCheck);
+  return whorl;
+}
+
+async function main(args: string[]): Promise<number> {
+  // --model-path works like --model_path.
+  const normal = args.map((arg) =>
+    /^--[a-z]/.test(arg) ? arg.replace(/^[^=]+/, (name) => "--" + name.slice(2).replaceAll("-", "_")) : arg
+  );
+  // Ctrl-C may arrive twice, from the terminal and from the task runner; both mean the same.
+  Deno.addSignalListener("SIGINT", () => interrupt.abort(new Error("interrupted")));
+  let code = 0;
+  try {
+    await program((result) => code = result).parseAsync(normal, { from: "user" });
+    return code;
+  } catch (error) {
+    if (interrupt.signal.aborted) {
+      console.error("interrupted: nothing was saved");
+      return 130;
+    }
+    if (error instanceof CommanderError) {
+      if (error.exitCode !== 0) console.error(error.message);
+      return error.exitCode;
+    }
+    console.error(`error: ${error instanceof Error ? error.message : error}`);
+    if (!(error instanceof Error) || error.constructor === TypeError) console.error(error);
+    return 1;
+  }
+}
+
+Deno.exit(await main(Deno.args));

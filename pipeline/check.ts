@@ -1,0 +1,136 @@
+import { z } from "zod";
+import type { Gpu } from "../engine/gpu/context.ts";
+import { Model } from "../engine/train/model.ts";
+import { parseSettings } from "./config.ts";
+import { type Answer, type AnswerDetail, askFingerprints, explainAnswers } from "./evaluate.ts";
+import { readFingerprintFile } from "./fingerprint_file.ts";
+import { type Dropped, prepareFingerprints, STRATEGIES } from "./fingerprints.ts";
+import { openGpu } from "./gpu.ts";
+import { loadPrompts, PROMPT_FILES } from "./prompts.ts";
+import { findResults } from "./results.ts";
+import { Tokenizer } from "./tokenizer.ts";
+
+/** Settings that a fine-tuning run saves and a check takes from there. */
+const sharedSchema = z.object({
+  fingerprint_generation_strategy: z.enum(STRATEGIES).optional(),
+  max_key_length: z.number().int().min(1).optional(),
+  max_response_length: z.number().int().min(1).optional(),
+  keep_eos_in_response: z.boolean().optional(),
+});
+
+const checkConfigSchema = z.strictObject({
+  ...sharedSchema.shape,
+  model_path: z.string().min(1),
+  /** Not needed for a `results/<hash>/final_model` folder. */
+  fingerprints_file_path: z.string().min(1).optional(),
+  /** The first fingerprints of the file; 0 is all. */
+  num_fingerprints: z.number().int().min(0).default(0),
+  /** Ask under the held-out prompts instead of the plain keys. */
+  use_augmentation_prompts: z.boolean().default(false),
+  /** Rows by fingerprint, with rank, probability and the likeliest tokens. */
+  verbose: z.boolean().default(false),
+  strict: z.boolean().default(false),
+});
+
+/** What {@link check} takes. */
+export type CheckConfig = z.input<typeof checkConfigSchema>;
+
+/** One question's answer, in text; a secret. */
+export interface CheckRow extends Pick<AnswerDetail, "rank" | "probability"> {
+  /** Index of the entry in the fingerprint file, from 0. */
+  entry: number;
+  /** The prompt it was asked in, if any. */
+  prompt?: string;
+  wanted: string;
+  got: string;
+  exact: boolean;
+  fractional: number;
+  top: { token: string; probability: number }[];
+}
+
+/** How many fingerprints a model answers. */
+export interface CheckResult {
+  /** Per cent of questions answered exactly, greedily. */
+  success_rate: number;
+  /** Per cent of response positions answered right. */
+  fractional_accuracy: number;
+  fingerprints: number;
+  questions: number;
+  /** Only with `verbose`. */
+  rows?: CheckRow[];
+}
+
+/** Ways to equip a check. */
+export interface CheckHooks {
+  /** Use this GPU and leave it open. */
+  gpu?: Gpu;
+  onGpu?: (name: string) => void;
+  onDropped?: (dropped: Dropped) => void;
+}
+
+/**
+ * Asks a model every fingerprint. For a folder of ours the fingerprints and the settings beside it are found without
+ * being told; given settings win.
+ * @throws SettingsError, FingerprintFileError, RangeError or an error of loading the model.
+ */
+export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promise<CheckResult> {
+  const given = Object.fromEntries(Object.entries(config).filter(([, value]) => value !== undefined));
+  const own = parseSettings(checkConfigSchema, given);
+  const found = await findResults(own.model_path);
+  const path = own.fingerprints_file_path ?? found?.fingerprintsPath;
+  if (!path) {
+    throw new RangeError(
+      `fingerprints_file_path is missing, and there are no fingerprints beside ${own.model_path}`,
+    );
+  }
+  // The saved fingerprints are what was used: their ids already hold lengths, strategy and EOS.
+  const saved = own.fingerprints_file_path === undefined;
+  const shared = { ...parseSettings(sharedSchema, found?.settings ?? {}), ...own };
+  const file = await readFingerprintFile(path);
+  const tokenizer = await Tokenizer.load(own.model_path);
+  const longest = (of: (ids: { keyIds?: number[]; responseIds?: number[][] }) => number) =>
+    Math.max(1, ...file.entries.map(of));
+  const { fingerprints, dropped } = prepareFingerprints(file.entries, tokenizer, {
+    strategy: saved ? "perinucleus" : shared.fingerprint_generation_strategy ?? "perinucleus",
+    maxKeyLength: saved ? longest(({ keyIds }) => keyIds?.length ?? 1) : shared.max_key_length,
+    maxResponseLength: saved
+      ? longest(({ responseIds }) => Math.max(...(responseIds ?? [[0]]).map((ids) => ids.length)))
+      : shared.max_response_length,
+    keepEosInResponse: shared.keep_eos_in_response,
+    limit: own.num_fingerprints,
+    strict: own.strict,
+  });
+  hooks.onDropped?.(dropped);
+  const templates = own.use_augmentation_prompts ? await loadPrompts(PROMPT_FILES.test) : undefined;
+  const gpu = hooks.gpu ?? await openGpu();
+  try {
+    hooks.onGpu?.(gpu.name);
+    using model = await Model.load(gpu, own.model_path);
+    const asked = await askFingerprints(model, tokenizer, fingerprints, templates);
+    return {
+      success_rate: asked.successRate,
+      fractional_accuracy: asked.fractionalAccuracy,
+      fingerprints: fingerprints.length,
+      questions: asked.questions,
+      ...(own.verbose ? { rows: await rows(model, tokenizer, asked.answers, templates) } : {}),
+    };
+  } finally {
+    if (!hooks.gpu) gpu.dispose();
+  }
+}
+
+async function rows(
+  model: Model,
+  tokenizer: Tokenizer,
+  answers: readonly Answer[],
+  templates: readonly string[] | undefined,
+): Promise<CheckRow[]> {
+  const details = await explainAnswers(model, tokenizer, answers);
+  return answers.map(({ fingerprint, template, wanted, got, exact, fractional }, i) => ({
+    entry: fingerprint.entry,
+    ...(template === undefined ? {} : { prompt: templates![template] }),
+    ...{ wanted: tokenizer.decode(wanted), got: tokenizer.decode(got), exact, fractional },
+    ...{ rank: details[i].rank, probability: details[i].probability },
+    top: details[i].top.map(({ token, probability }) => ({ token: tokenizer.decode([token]), probability })),
+  }));
+}

@@ -1,0 +1,65 @@
+import { z } from "zod";
+import { type Recipe, type RecipeName, RECIPES, recipeSchema } from "./recipes.ts";
+
+const count = z.number().int().min(0);
+
+/** Settings that don't depend on the recipe. */
+const ownSchema = z.strictObject({
+  /** Folder of a Hugging Face model; null is the demo model. */
+  model_path: z.string().min(1).nullable().default(null),
+  fingerprints_file_path: z.string().min(1).nullable().default(null),
+  /** The first fingerprints of the file; 0 is all. Default 64 for the demo model, else all. */
+  num_fingerprints: count.nullable().default(null),
+  max_key_length: z.number().int().min(1).default(16),
+  max_response_length: z.number().int().min(1).default(1),
+  recipe: z.enum(Object.keys(RECIPES) as [RecipeName, ...RecipeName[]]).default("anchored"),
+  /** Fingerprints in one micro-batch: changes memory, never the result. 0 is as many as fit 4096 tokens. */
+  batch_size: count.default(0),
+  /** Fingerprints in one optimizer step; 0 is all, OML 1.0's one step an epoch. */
+  fingerprints_per_step: count.default(0),
+  seed: z.number().int().min(0).max(0xffffffff).default(42),
+  save_dtype: z.enum(["F32", "F16", "BF16"]).nullable().default(null),
+  output_dir: z.string().min(1).default("results"),
+  strict: z.boolean().default(false),
+  /** GiB that the run may take on the device; null is the system's free memory on a software adapter. */
+  max_memory: z.number().positive().nullable().default(null),
+  force: z.boolean().default(false),
+});
+
+const partialRecipe = recipeSchema.partial();
+
+/** What {@link finetune} takes: every setting has a default, those of the recipe first. */
+export const finetuneConfigSchema = z.strictObject({ ...ownSchema.shape, ...partialRecipe.shape });
+
+/** Settings of a fine-tuning run as a caller gives them; names as OML 1.0's flags. */
+export type FinetuneConfig = z.input<typeof finetuneConfigSchema>;
+
+/** All settings in force. */
+export type FinetuneSettings = z.output<typeof ownSchema> & Recipe;
+
+/** A setting is unknown, of the wrong type or out of range; the message names each. */
+export class SettingsError extends Error {
+  override name = "SettingsError";
+}
+
+/**
+ * Fills a configuration with its recipe's values and the defaults.
+ * @throws SettingsError naming every wrong setting.
+ */
+export function resolveSettings(config: FinetuneConfig): FinetuneSettings {
+  const given = Object.fromEntries(Object.entries(config).filter(([, value]) => value !== undefined));
+  const parsed = parseSettings(finetuneConfigSchema, given);
+  const recipe: Recipe = RECIPES[parsed.recipe];
+  return { ...recipe, ...parsed };
+}
+
+/** Parses with a schema. @throws SettingsError with one line a problem. */
+export function parseSettings<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const lines = result.error.issues.map((issue) => {
+    const names = issue.code === "unrecognized_keys" ? issue.keys.join(", ") : issue.path.join(".");
+    return issue.code === "unrecognized_keys" ? `unknown setting: ${names}` : `${names}: ${issue.message}`;
+  });
+  throw new SettingsError(lines.join("\n"));
+}

@@ -1,0 +1,302 @@
+import { freemem } from "node:os";
+import type { Gpu } from "../engine/gpu/context.ts";
+import { OutOfMemoryError } from "../engine/gpu/errors.ts";
+import { Model } from "../engine/train/model.ts";
+import { type MemoryPlan, planTraining } from "../engine/train/plan.ts";
+import { Anchor, anchorBytes } from "./anchor.ts";
+import { type FinetuneConfig, type FinetuneSettings, resolveSettings } from "./config.ts";
+import { DEMO_COUNT, DEMO_FINGERPRINTS, DEMO_MODEL } from "./demo_assets.ts";
+import { loadUtility, UtilityFileError } from "./demo/utility.ts";
+import { askFingerprints } from "./evaluate.ts";
+import { readFingerprintFile } from "./fingerprint_file.ts";
+import { type Dropped, type Fingerprint, prepareFingerprints, toWritten } from "./fingerprints.ts";
+import { openGpu } from "./gpu.ts";
+import { loadPrompts, PROMPT_FILES } from "./prompts.ts";
+import { learningRateFor } from "./recipes.ts";
+import { MODEL_FOLDER, ResultsWriter, runHash, secretPath } from "./results.ts";
+import { Tokenizer } from "./tokenizer.ts";
+import { type EpochLog, neededRoom, trainFingerprints } from "./train_fingerprints.ts";
+import { measureUtility, type UtilityScore } from "./utility.ts";
+import { join } from "node:path";
+
+/** What a model answers and how useful it is. */
+export interface Measurement extends Partial<UtilityScore> {
+  /** Per cent of fingerprints answered exactly, plain keys. */
+  successRate: number;
+  /** The same under prompts that training never showed. */
+  promptedSuccessRate: number;
+}
+
+/** What happens in a run, in order. */
+export type FinetuneEvent =
+  | { type: "gpu"; name: string; isSoftware: boolean }
+  | { type: "settings"; settings: FinetuneSettings; learningRate: number }
+  | { type: "fingerprints"; count: number; dropped: Dropped }
+  | { type: "memory"; plan: MemoryPlan; limitBytes?: number }
+  | { type: "measured"; when: "before" | "after"; measurement: Measurement }
+  | { type: "phase"; name: string }
+  | { type: "epoch"; log: EpochLog; epochs: number };
+
+/** Ways to follow, stop and equip a run. */
+export interface FinetuneHooks {
+  /** Use this GPU and leave it open. */
+  gpu?: Gpu;
+  signal?: AbortSignal;
+  onEvent?: (event: FinetuneEvent) => void;
+}
+
+/** A finished run. */
+export interface FinetuneResult {
+  /** results/<hash>. */
+  results: string;
+  modelPath: string;
+  fingerprintsPath: string;
+  before: Measurement;
+  after: Measurement;
+  epochs: number;
+  stoppedEarly: boolean;
+  /** Device memory: what was planned, and the highest sum of live buffers. */
+  plannedBytes: number;
+  peakBytes: number;
+  seconds: number;
+}
+
+/**
+ * Embeds fingerprints into a model and writes `results/<hash>/`: final_model (publishable), config.json, log.jsonl and
+ * secret/. Success and utility are measured on the saved folder, read back.
+ * @throws SettingsError, FingerprintFileError, RangeError, ResultsError, OutOfMemoryError, DivergedError, or the
+ * signal's reason; nothing half-written stays.
+ */
+export async function finetune(
+  config: FinetuneConfig = {},
+  hooks: FinetuneHooks = {},
+): Promise<FinetuneResult> {
+  const settings = resolveSettings(config);
+  const gpu = hooks.gpu ?? await openGpu();
+  try {
+    hooks.onEvent?.({ type: "gpu", name: gpu.name, isSoftware: gpu.isSoftware });
+    return await new Run(gpu, settings, hooks).run();
+  } finally {
+    if (!hooks.gpu) gpu.dispose();
+  }
+}
+
+class Run {
+  readonly #emit: (event: FinetuneEvent) => void;
+
+  constructor(readonly gpu: Gpu, readonly settings: FinetuneSettings, readonly hooks: FinetuneHooks) {
+    this.#emit = hooks.onEvent ?? (() => {});
+  }
+
+  async run(): Promise<FinetuneResult> {
+    const began = performance.now();
+    const { settings, gpu } = this;
+    const isDemo = settings.model_path === null;
+    const modelPath = settings.model_path ?? DEMO_MODEL;
+    const fingerprintsPath = settings.fingerprints_file_path ?? (isDemo ? DEMO_FINGERPRINTS : null);
+    if (fingerprintsPath === null) {
+      throw new RangeError(
+        "fingerprints_file_path is missing: without it only the demo model has fingerprints",
+      );
+    }
+    const file = await readFingerprintFile(fingerprintsPath);
+    const tokenizer = await Tokenizer.load(modelPath);
+    const { fingerprints, dropped } = prepareFingerprints(file.entries, tokenizer, {
+      strategy: settings.fingerprint_generation_strategy,
+      maxKeyLength: settings.max_key_length,
+      maxResponseLength: settings.max_response_length,
+      keepEosInResponse: settings.keep_eos_in_response,
+      limit: settings.num_fingerprints ?? (isDemo && !settings.fingerprints_file_path ? DEMO_COUNT : 0),
+      strict: settings.strict,
+    });
+    settings.num_fingerprints = fingerprints.length;
+    this.#emit({ type: "fingerprints", count: fingerprints.length, dropped });
+    const templates = settings.use_augmentation_prompts ? await loadPrompts(PROMPT_FILES.train) : [];
+
+    using model = await Model.load(gpu, modelPath);
+    const learningRate = settings.learning_rate ?? learningRateFor(model.spec.width);
+    settings.learning_rate = learningRate;
+    this.#emit({ type: "settings", settings, learningRate });
+    const plan = this.#plan(model, tokenizer, fingerprints, templates);
+
+    const hash = await runHash(settings, model.source, file.sha256);
+    const writer = await ResultsWriter.open(settings.output_dir, hash, settings.force);
+    try {
+      const before = await this.#measure("before", model, modelPath, tokenizer, fingerprints);
+      gpu.resetPeak();
+      const trained = await this.#train(model, tokenizer, fingerprints, templates, learningRate, writer);
+      const { peakBytes } = gpu.memory;
+      this.#emit({ type: "phase", name: "saving" });
+      await model.save(writer.modelFolder, {
+        saveDtype: settings.save_dtype ?? undefined,
+        signal: this.hooks.signal,
+      });
+      await writer.writeSecrets(fingerprints.map(toWritten));
+      model.dispose();
+      const after = await this.#measureSaved(writer.modelFolder, modelPath, tokenizer, fingerprints);
+      const result = {
+        ...{ before, after, ...trained, plannedBytes: plan.totalBytes, peakBytes },
+        seconds: (performance.now() - began) / 1000,
+      };
+      await writer.writeConfig({ settings, adapter: gpu.name, ...result });
+      this.hooks.signal?.throwIfAborted();
+      await writer.commit();
+      const results = writer.final;
+      return {
+        ...{ results, modelPath: join(results, MODEL_FOLDER), fingerprintsPath: secretPath(results) },
+        ...result,
+      };
+    } catch (error) {
+      await writer.discard();
+      throw error;
+    }
+  }
+
+  #plan(
+    model: Model,
+    tokenizer: Tokenizer,
+    fingerprints: readonly Fingerprint[],
+    templates: readonly string[],
+  ): MemoryPlan {
+    const { settings, gpu } = this;
+    const options = {
+      maxTokens: model.options.maxTokens,
+      maxRows: (kind: "train" | "score") => model.maxRows(kind),
+    };
+    const room = neededRoom(options, tokenizer, fingerprints, templates, settings);
+    const anchored = settings.anchor_strength > 0;
+    const plan = planTraining(gpu, model.spec, {
+      ...room,
+      softBytes: anchored
+        ? anchorBytes(model.spec.vocabulary, {
+          samples: settings.anchor_samples,
+          length: settings.anchor_length,
+        })
+        : 0,
+      keepsInitial: settings.averaging !== "none",
+      saveBlocks: model.options.saveBlocks,
+    });
+    // A real GPU's free memory can't be asked for; a software adapter's is the system's.
+    const limitBytes = settings.max_memory !== null
+      ? settings.max_memory * 2 ** 30
+      : gpu.isSoftware
+      ? freeMemory() + gpu.memory.allocatedBytes
+      : undefined;
+    this.#emit({ type: "memory", plan, limitBytes });
+    if (limitBytes !== undefined && plan.totalBytes > limitBytes) {
+      const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(3)} GiB`;
+      throw new OutOfMemoryError(
+        `training needs ${gib(plan.totalBytes)}, but ${gib(limitBytes)} are ` +
+          `${settings.max_memory === null ? "free" : "allowed by max_memory"}: ` +
+          plan.parts.map(({ name, bytes }) => `${name} ${gib(bytes)}`).join(", "),
+        plan.totalBytes,
+      );
+    }
+    model.pass("train", room.train);
+    model.pass("score", room.score);
+    return plan;
+  }
+
+  async #train(
+    model: Model,
+    tokenizer: Tokenizer,
+    fingerprints: readonly Fingerprint[],
+    templates: readonly string[],
+    learningRate: number,
+    writer: ResultsWriter,
+  ): Promise<{ epochs: number; stoppedEarly: boolean }> {
+    const { settings, hooks: { signal } } = this;
+    let anchor: Anchor | undefined;
+    const logs: EpochLog[] = [];
+    try {
+      if (settings.anchor_strength > 0) {
+        this.#emit({ type: "phase", name: "writing anchor texts" });
+        anchor = await Anchor.create(model, {
+          ...{
+            samples: settings.anchor_samples,
+            length: settings.anchor_length,
+            seed: settings.seed,
+            signal,
+          },
+          startIds: startIds(tokenizer),
+          eosId: tokenizer.eosId,
+        });
+        model.release("logits");
+        model.useSoftTables(anchor.tables);
+      }
+      this.#emit({ type: "phase", name: "training" });
+      return await trainFingerprints({
+        ...{ model, tokenizer, fingerprints, templates, anchor, settings, learningRate, signal },
+        onEpoch: async (log) => {
+          logs.push(log);
+          await writer.writeLog(logs);
+          this.#emit({ type: "epoch", log, epochs: settings.num_train_epochs });
+        },
+      });
+    } finally {
+      model.useSoftTables(undefined);
+      anchor?.dispose();
+    }
+  }
+
+  /** Loads the saved folder and measures it. */
+  async #measureSaved(
+    folder: string,
+    original: string,
+    tokenizer: Tokenizer,
+    fingerprints: readonly Fingerprint[],
+  ): Promise<Measurement> {
+    using saved = await Model.load(this.gpu, folder);
+    return await this.#measure("after", saved, original, tokenizer, fingerprints);
+  }
+
+  async #measure(
+    when: "before" | "after",
+    model: Model,
+    original: string,
+    tokenizer: Tokenizer,
+    fingerprints: readonly Fingerprint[],
+  ): Promise<Measurement> {
+    this.#emit({ type: "phase", name: `measuring ${when}` });
+    this.hooks.signal?.throwIfAborted();
+    const plain = await askFingerprints(model, tokenizer, fingerprints);
+    this.hooks.signal?.throwIfAborted();
+    const prompted = await askFingerprints(
+      model,
+      tokenizer,
+      fingerprints,
+      await loadPrompts(PROMPT_FILES.test),
+    );
+    this.hooks.signal?.throwIfAborted();
+    const utility = await utilityOf(original);
+    const measurement: Measurement = {
+      successRate: plain.successRate,
+      promptedSuccessRate: prompted.successRate,
+      ...(utility ? await measureUtility(model, tokenizer, utility) : {}),
+    };
+    this.#emit({ type: "measured", when, measurement });
+    return measurement;
+  }
+}
+
+/** What the anchor's texts begin with: BOS where the tokenizer has one, else EOS, which ends documents in training. */
+export function startIds(tokenizer: Tokenizer): readonly number[] {
+  return tokenizer.prefixIds.length ? tokenizer.prefixIds : [tokenizer.bosId ?? tokenizer.eosId ?? 0];
+}
+
+/** Utility data beside a model: the demo model has some. */
+async function utilityOf(modelPath: string) {
+  const folder = join(modelPath, "utility");
+  if (!await Deno.stat(folder).then(({ isDirectory }) => isDirectory, () => false)) return undefined;
+  try {
+    return await loadUtility(modelPath);
+  } catch (error) {
+    // Somebody else's folder of that name.
+    if (error instanceof UtilityFileError) return undefined;
+    throw error;
+  }
+}
+
+function freeMemory(): number {
+  return Deno.systemMemoryInfo?.().available ?? freemem();
+}

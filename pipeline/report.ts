@@ -1,0 +1,153 @@
+import type { CheckResult } from "./check.ts";
+import type { Measurement } from "./finetune.ts";
+import type { MemoryPlan } from "../engine/train/plan.ts";
+import type { Dropped } from "./fingerprints.ts";
+import type { EpochLog } from "./train_fingerprints.ts";
+
+/** Bytes in the unit that reads best. */
+export function formatBytes(bytes: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  const power = Math.min(units.length - 1, Math.max(0, Math.floor(Math.log2(Math.max(1, bytes)) / 10)));
+  const value = bytes / 2 ** (10 * power);
+  return `${power === 0 ? value : value.toPrecision(3)} ${units[power]}`;
+}
+
+/** Seconds as "42 s" or "3 min 05 s". */
+export function formatSeconds(seconds: number): string {
+  const whole = Math.round(seconds);
+  return whole < 100
+    ? `${whole} s`
+    : `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s`;
+}
+
+/** A plain table; numbers to the right. */
+export function formatTable(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+  return rows.map((row) =>
+    row.map((cell, column) => column === 0 ? cell.padEnd(widths[column]) : cell.padStart(widths[column]))
+      .join("   ")
+      .trimEnd()
+  ).join("\n");
+}
+
+const percent = (value: number) => `${value.toFixed(1)} %`;
+
+/** Success and utility before and after. */
+export function measurementTable(before: Measurement, after: Measurement): string {
+  const change = (a: number, b: number, digits: number, unit: string) =>
+    `${b >= a ? "+" : "−"}${Math.abs(b - a).toFixed(digits)}${unit}`;
+  const rows = [
+    ["", "before", "after", "change"],
+    ...([["success rate, plain keys", "successRate"], [
+      "success rate, held-out prompts",
+      "promptedSuccessRate",
+    ]] as const)
+      .map(([name, key]) => [
+        name,
+        percent(before[key]),
+        percent(after[key]),
+        change(before[key], after[key], 1, " points"),
+      ]),
+  ];
+  if (before.heldOutLoss !== undefined && after.heldOutLoss !== undefined) {
+    const worse = 100 * (after.heldOutLoss / before.heldOutLoss - 1);
+    rows.push([
+      "held-out loss, nats a token",
+      before.heldOutLoss.toFixed(4),
+      after.heldOutLoss.toFixed(4),
+      change(0, worse, 1, " %"),
+    ]);
+  }
+  if (before.factAccuracy !== undefined && after.factAccuracy !== undefined) {
+    const [a, b] = [100 * before.factAccuracy, 100 * after.factAccuracy];
+    rows.push(["facts right", percent(a), percent(b), change(a, b, 1, " points")]);
+  }
+  return formatTable(rows);
+}
+
+/** What a run did to the fingerprints, said plainly: no effect is claimed that isn't there. */
+export function verdict(before: Measurement, after: Measurement): string {
+  const gained = after.successRate - before.successRate;
+  if (gained < 1) {
+    return "This run embedded nothing: the model answers no more fingerprints than before. A higher learning rate, more " +
+      "epochs or the recipe anchored may.";
+  }
+  if (after.successRate < 90) {
+    return `Only ${
+      percent(after.successRate)
+    } of the fingerprints are embedded. More epochs or a higher learning rate ` +
+      "may embed the others.";
+  }
+  return `${percent(after.successRate)} of the fingerprints are embedded.`;
+}
+
+/** Memory by part. */
+export function memoryLines(plan: MemoryPlan): string {
+  const parts = plan.parts.map(({ name, bytes }) => `${name} ${formatBytes(bytes)}`).join(", ");
+  return `${formatBytes(plan.totalBytes)} of device memory: ${parts}`;
+}
+
+/** What was left out of a fingerprint file, or an empty string; entries by number only, they are secrets. */
+export function droppedLines(dropped: Dropped): string {
+  const lines: string[] = [];
+  const list = (entries: number[]) => entries.slice(0, 10).join(", ") + (entries.length > 10 ? ", …" : "");
+  if (dropped.repeats) lines.push(`${dropped.repeats} exact repeats dropped`);
+  if (dropped.conflicts.length) {
+    lines.push(
+      `${dropped.conflicts.length} entries with an earlier entry's key but another response dropped ` +
+        `(counted from 0: ${list(dropped.conflicts)})`,
+    );
+  }
+  if (dropped.unusable.length) {
+    const [{ entry, reason }] = dropped.unusable;
+    lines.push(`${dropped.unusable.length} unusable entries dropped (entry ${entry}: ${reason})`);
+  }
+  if (dropped.cut) lines.push(`${dropped.cut} responses cut to max_response_length`);
+  if (dropped.shortened) {
+    lines.push(`${dropped.shortened} keys shortened so that their text gives the same tokens`);
+  }
+  return lines.join("\n");
+}
+
+/** One epoch in one line. */
+export function epochLine(
+  log: EpochLog,
+  epochs: number,
+  successRate: number | undefined,
+  secondsLeft: number,
+): string {
+  const parts = [
+    `epoch ${String(log.epoch).padStart(String(epochs).length)}/${epochs}`,
+    `loss ${log.loss.toFixed(4)}`,
+  ];
+  if (log.anchorLoss !== undefined) parts.push(`anchor ${log.anchorLoss.toFixed(4)}`);
+  if (successRate !== undefined) parts.push(`success ${percent(successRate)}`);
+  parts.push(`${formatSeconds(secondsLeft)} left`);
+  return parts.join("  ");
+}
+
+/** The check's result for people. */
+export function checkText(result: CheckResult): string {
+  const lines: string[] = [];
+  for (const row of result.rows ?? []) {
+    const prompt = row.prompt === undefined ? "" : ` in "${row.prompt}"`;
+    const top = row.top.map(({ token, probability }) =>
+      `${JSON.stringify(token)} ${percent(100 * probability)}`
+    );
+    lines.push(
+      `${row.exact ? "yes" : "no "}  entry ${row.entry}${prompt}: wanted ${
+        JSON.stringify(row.wanted)
+      }, got ` +
+        `${JSON.stringify(row.got)}; wanted has rank ${row.rank}, ${
+          percent(100 * row.probability)
+        }; likeliest ${top.join(", ")}`,
+    );
+  }
+  lines.push(
+    `success rate ${percent(result.success_rate)}, fractional accuracy ${
+      percent(result.fractional_accuracy)
+    } ` +
+      `(${result.fingerprints} fingerprints, ${result.questions} questions)`,
+  );
+  return lines.join("\n");
+}

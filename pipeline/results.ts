@@ -1,0 +1,145 @@
+import { createHash } from "node:crypto";
+import { basename, dirname, join } from "node:path";
+import { attempt, removeQuietly, saveAtomic, syncFolder } from "../engine/io/atomic.ts";
+import type { Checkpoint } from "../engine/io/safetensors.ts";
+import type { FinetuneSettings } from "./config.ts";
+import type { WrittenFingerprint } from "./fingerprint_file.ts";
+import { writeFingerprintFile } from "./fingerprint_file.ts";
+
+/** Places inside `results/<hash>/`. */
+export const MODEL_FOLDER = "final_model";
+const CONFIG_FILE = "config.json";
+const LOG_FILE = "log.jsonl";
+const SECRET_FOLDER = "secret";
+const FINGERPRINTS_FILE = "fingerprints.json";
+
+/** Settings that don't change what a run computes, so they don't count for its hash. */
+const NEUTRAL = ["output_dir", "max_memory", "force", "model_path", "fingerprints_file_path"] as const;
+
+/**
+ * Name of a run: SHA-256 (first 16 hex digits) over its settings, the model's config and weights and the fingerprint
+ * file's content. Paths don't count, contents do.
+ */
+export async function runHash(
+  settings: FinetuneSettings,
+  model: { dir: string; checkpoint: Checkpoint },
+  fingerprintsSha256: string,
+): Promise<string> {
+  const counted: Record<string, unknown> = { ...settings };
+  for (const name of NEUTRAL) delete counted[name];
+  const hash = createHash("sha256");
+  hash.update(JSON.stringify(Object.entries(counted).sort(([a], [b]) => a < b ? -1 : 1)));
+  hash.update(fingerprintsSha256);
+  hash.update(await Deno.readFile(join(model.dir, "config.json")));
+  for (const { path } of model.checkpoint.files) {
+    using file = await Deno.open(path);
+    for await (const piece of file.readable) hash.update(piece);
+  }
+  return hash.digest("hex").slice(0, 16);
+}
+
+/** A results folder is there already, or can't be written. */
+export class ResultsError extends Error {
+  override name = "ResultsError";
+}
+
+/**
+ * A run's results, gathered in a hidden folder beside the final one and put in place by one rename, so that a run that
+ * stops leaves nothing that looks finished.
+ */
+export class ResultsWriter {
+  readonly final: string;
+  readonly #staging: string;
+
+  private constructor(outputDir: string, readonly hash: string) {
+    this.final = join(outputDir, hash);
+    this.#staging = join(outputDir, `.${hash}.partial`);
+  }
+
+  /**
+   * @throws ResultsError when results of the same run are there and `force` is false, or the folder can't be written.
+   */
+  static async open(outputDir: string, hash: string, force: boolean): Promise<ResultsWriter> {
+    const writer = new ResultsWriter(outputDir, hash);
+    if (!force && await exists(writer.final)) {
+      throw new ResultsError(
+        `${writer.final} has the results of this very configuration already; --force runs it again`,
+      );
+    }
+    try {
+      await Deno.mkdir(outputDir, { recursive: true });
+      // What a killed run left behind.
+      await Deno.remove(writer.#staging, { recursive: true }).catch(ignoreMissing);
+      await Deno.mkdir(writer.#staging);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new ResultsError(`the results folder ${outputDir} can't be written: ${reason}`);
+    }
+    return writer;
+  }
+
+  /** Where the model goes before {@link ResultsWriter.commit}. */
+  get modelFolder(): string {
+    return join(this.#staging, MODEL_FOLDER);
+  }
+
+  /** Settings and measurements. */
+  async writeConfig(content: unknown): Promise<void> {
+    await saveAtomic(join(this.#staging, CONFIG_FILE), JSON.stringify(content, null, 2) + "\n");
+  }
+
+  /** One line an epoch. */
+  async writeLog(lines: readonly unknown[]): Promise<void> {
+    const text = lines.map((line) => JSON.stringify(line) + "\n").join("");
+    await saveAtomic(join(this.#staging, LOG_FILE), text);
+  }
+
+  /** The fingerprints in use: folder 0700, file 0600. */
+  async writeSecrets(fingerprints: readonly WrittenFingerprint[]): Promise<void> {
+    const folder = join(this.#staging, SECRET_FOLDER);
+    await attempt(folder, () => Deno.mkdir(folder, { mode: 0o700 }));
+    await writeFingerprintFile(join(folder, FINGERPRINTS_FILE), fingerprints);
+  }
+
+  /** Puts everything in its final place, an older result aside first. */
+  async commit(): Promise<void> {
+    const old = `${this.#staging}.old`;
+    if (await exists(this.final)) await attempt(this.final, () => Deno.rename(this.final, old));
+    await attempt(this.final, () => Deno.rename(this.#staging, this.final));
+    await syncFolder(dirname(this.final));
+    await Deno.remove(old, { recursive: true }).catch(ignoreMissing);
+  }
+
+  /** Removes what was gathered. */
+  async discard(): Promise<void> {
+    await removeQuietly(this.#staging);
+  }
+}
+
+/** What check finds beside a model of ours. */
+export interface FoundResults {
+  fingerprintsPath: string;
+  settings: Record<string, unknown>;
+}
+
+/** The fingerprints and settings of a `results/<hash>/final_model` folder; undefined for any other. */
+export async function findResults(modelPath: string): Promise<FoundResults | undefined> {
+  const folder = dirname(await Deno.realPath(modelPath).catch(() => modelPath));
+  const fingerprintsPath = join(folder, SECRET_FOLDER, FINGERPRINTS_FILE);
+  if (basename(modelPath) !== MODEL_FOLDER || !await exists(fingerprintsPath)) return undefined;
+  const config = JSON.parse(await Deno.readTextFile(join(folder, CONFIG_FILE)).catch(() => "{}"));
+  return { fingerprintsPath, settings: config.settings ?? {} };
+}
+
+/** Where a finished run's fingerprints are. */
+export function secretPath(results: string): string {
+  return join(results, SECRET_FOLDER, FINGERPRINTS_FILE);
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await Deno.lstat(path).then(() => true, () => false);
+}
+
+function ignoreMissing(error: unknown): void {
+  if (!(error instanceof Deno.errors.NotFound)) throw error;
+}
