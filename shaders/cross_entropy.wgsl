@@ -2,6 +2,8 @@
 //#include "cross_entropy_io.wgsl"
 // logits is [rows, columns]: the vocabulary chunk that starts at first_column.
 // stats of a row over the chunks so far: (max, Σ exp(z − max) of listed tokens, the same of the others, label's logit).
+// A TOP row has no label; its others are summed relative to their own max, kept in its place, since all of them together
+// may be less likely than the smallest f32.
 //#if GRADIENT
 @group(0) @binding(4) var<storage, read> stats: array<vec4f>;
 @group(0) @binding(5) var<storage, read_write> logits: array<f32>;
@@ -17,23 +19,23 @@ fn cross_entropy_gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_work
   let base = clamped * params.columns;
   let want = targets[clamped];
   let stat = stats[clamped];
-  let total = stat.y + stat.z;
-  let log_total = log(total);
-  // rest/p_rest scales the other tokens' gradient; with no rest they only feel the softmax.
-  var others = 1.0;
-  if (want.rest > 0.0) { others = 1.0 - want.rest * total / stat.z; }
+  var others = stat.z;
+  if (want.kind == TOP) { others *= exp(stat.w - stat.x); }
+  let log_total = log(stat.y + others);
   var loss = 0.0;
   if (inside) {
     for (var column = local.x; column < params.columns; column += THREADS) {
       let log_p = logits[base + column] - stat.x - log_total;
       let p = exp(log_p);
       let entry = listed(want, params.first_column + column);
-      var gradient = p * others;
+      var gradient = p;
       if (entry != NOT_LISTED) {
         var q = 1.0;
         if (want.kind != HARD) { q = soft_probs[entry]; }
         gradient = p - q;
         if (q > 0.0) { loss += q * (log(q) - log_p); }
+      } else if (want.rest > 0.0) {
+        gradient = p - want.rest * exp(logits[base + column] - stat.w) / stat.z;
       }
       logits[base + column] = want.weight * gradient;
     }
@@ -41,7 +43,7 @@ fn cross_entropy_gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_work
   loss = row_sum(loss, local);
   if (!inside || local.x != 0u) { return; }
   if (params.first_column == 0u) {
-    if (want.rest > 0.0) { loss += want.rest * (log(want.rest) - log(stat.z) + log_total); }
+    if (want.rest > 0.0) { loss += want.rest * (log(want.rest) - (log(stat.z) + stat.w - stat.x - log_total)); }
     row_loss[row] = want.weight * loss;
   } else {
     row_loss[row] += want.weight * loss;
@@ -59,28 +61,41 @@ fn cross_entropy_stats(@builtin(workgroup_id) group: vec3u, @builtin(num_workgro
   let clamped = min(row, params.rows - 1u);
   let base = clamped * params.columns;
   let want = targets[clamped];
+  let is_top = want.kind == TOP;
   var top = logits[base];
-  for (var column = local.x; column < params.columns; column += THREADS) { top = max(top, logits[base + column]); }
+  var others_top = LOWEST;
+  for (var column = local.x; column < params.columns; column += THREADS) {
+    let value = logits[base + column];
+    top = max(top, value);
+    if (is_top && listed(want, params.first_column + column) == NOT_LISTED) { others_top = max(others_top, value); }
+  }
   top = row_max(top, local);
-  var before = vec4f(top, 0.0, 0.0, 0.0);
+  others_top = row_max(others_top, local);
+  var before = vec4f(top, 0.0, 0.0, select(0.0, LOWEST, is_top));
   if (params.first_column != 0u) {
     before = stats[clamped];
     top = max(top, before.x);
   }
+  others_top = select(top, max(others_top, before.w), is_top);
   var sum_listed = 0.0;
   var sum_others = 0.0;
   for (var column = local.x; column < params.columns; column += THREADS) {
-    let e = exp(logits[base + column] - top);
-    if (listed(want, params.first_column + column) != NOT_LISTED) { sum_listed += e; } else { sum_others += e; }
+    let value = logits[base + column];
+    if (listed(want, params.first_column + column) != NOT_LISTED) {
+      sum_listed += exp(value - top);
+    } else {
+      sum_others += exp(value - others_top);
+    }
   }
   sum_listed = row_sum(sum_listed, local);
   sum_others = row_sum(sum_others, local);
   if (row >= params.rows || local.x != 0u) { return; }
   let shrink = exp(before.x - top);
-  var label = before.w;
+  let others_shrink = exp(select(before.x, before.w, is_top) - others_top);
+  var label = select(before.w, others_top, is_top);
   if (want.kind == HARD && want.begin >= params.first_column && want.begin - params.first_column < params.columns) {
     label = logits[base + want.begin - params.first_column];
   }
-  stats[row] = vec4f(top, before.y * shrink + sum_listed, before.z * shrink + sum_others, label);
+  stats[row] = vec4f(top, before.y * shrink + sum_listed, before.z * others_shrink + sum_others, label);
 }
 //#end

@@ -4,6 +4,8 @@
 struct RowTarget { kind: u32, begin: u32, count: u32, weight: f32, rest: f32 }
 const HARD = 0u;
 const DENSE = 1u;
+const TOP = 2u;
+const LOWEST = -3.0e38;
 
 struct Params { rows: u32, columns: u32, first_column: u32 }
 @group(0) @binding(0) var<uniform> params: Params;

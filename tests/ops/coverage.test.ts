@@ -17,6 +17,6 @@ Deno.test("every kernel of engine/ops has a full tile that a test file must disp
 Deno.test("every group of full tiles is checked by its test file", () => {
   for (const group of Object.keys(FULL_TILES)) {
     const text = Deno.readTextFileSync(join(root, `tests/ops/${group}.test.ts`));
-    assert.match(text, new RegExp(`coverageTest\\("${group}"`), `tests/ops/${group}.test.ts`);
+    assert.match(text, new RegExp(`coverageTest\\(\\s*"${group}"`), `tests/ops/${group}.test.ts`);
   }
 });

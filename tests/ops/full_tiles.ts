@@ -15,7 +15,11 @@ export interface FullTile {
   isFull: (params: Params, constants: TemplateConstants) => boolean;
 }
 
-const elementwise = (kernel: string, constants: TemplateConstants, count: (p: Params) => number): FullTile => ({
+const elementwise = (
+  kernel: string,
+  constants: TemplateConstants,
+  count: (p: Params) => number,
+): FullTile => ({
   kernel,
   constants,
   meaning: "at least one whole workgroup of 64 elements",

@@ -1,12 +1,6 @@
 import assert from "node:assert/strict";
 import type { KernelTarget } from "../../engine/gpu/recorder.ts";
-import {
-  chooseGemmTile,
-  gemm,
-  GEMM_TILES,
-  type GemmLayout,
-  type GemmTile,
-} from "../../engine/ops/matmul.ts";
+import { chooseGemmTile, gemm, GEMM_TILES, type GemmLayout, type GemmTile } from "../../engine/ops/matmul.ts";
 import { matrix } from "../../engine/tensor/matrix.ts";
 import { assertSameBits } from "../compare.ts";
 import { sharedGpu } from "../gpu_device.ts";
@@ -208,7 +202,9 @@ Deno.test("gemm: fewer rows than the capacity leave the rest alone, whatever was
       assertWithin("y", test.floats(y), expected, 20 * Math.sqrt(k) * U);
       const gradient = new Float64Array(n * k).fill(sizes.first ? 0 : 1);
       for (let r = 0; r < sizes.rows; r++) {
-        for (let j = 0; j < n; j++) for (let p = 0; p < k; p++) gradient[j * k + p] += dy[r * n + j] * x[r * k + p];
+        for (let j = 0; j < n; j++) {
+          for (let p = 0; p < k; p++) gradient[j * k + p] += dy[r * n + j] * x[r * k + p];
+        }
       }
       assertWithin("dw", test.floats(dw), gradient, 20 * Math.sqrt(17) * U);
     }
@@ -223,4 +219,7 @@ Deno.test("the tile is chosen by shape and adapter class, and never needs the st
   assert.equal(chooseGemmTile(hardware, 16, 4096), "small");
 });
 
-coverageTest("matmul", (check) => Deno.test("gemm: every tile, layout and load width ran on a full tile", check));
+coverageTest(
+  "matmul",
+  (check) => Deno.test("gemm: every tile, layout and load width ran on a full tile", check),
+);

@@ -77,10 +77,14 @@ export class OpTest<S = void> {
       const length = initial.length;
       for (let at = 0; at < length; at++) {
         if (words[at] !== again[at]) assert.fail(`${slot.label}[${at}]: two runs differ in their bits`);
-        if (isInput && words[at] !== initial[at]) assert.fail(`${slot.label}[${at}]: an input was overwritten`);
+        if (isInput && words[at] !== initial[at]) {
+          assert.fail(`${slot.label}[${at}]: an input was overwritten`);
+        }
       }
       for (let at = length; at < words.length; at++) {
-        if (words[at] !== GUARD) assert.fail(`${slot.label}: wrote ${at - length} words behind its ${length}`);
+        if (words[at] !== GUARD) {
+          assert.fail(`${slot.label}: wrote ${at - length} words behind its ${length}`);
+        }
       }
       tracked.found = words.slice(0, length);
     }
@@ -136,7 +140,9 @@ export function assertWithin(
     }
     if (difference > 0) used = Math.max(used, difference / allowed);
   }
-  if (Deno.env.get("WHORL_TEST_MARGINS")) console.log(`${name}: ${(100 * used).toFixed(1)} % of the tolerance`);
+  if (Deno.env.get("WHORL_TEST_MARGINS")) {
+    console.log(`${name}: ${(100 * used).toFixed(1)} % of the tolerance`);
+  }
   return used;
 }
 

@@ -1,0 +1,212 @@
+import assert from "node:assert/strict";
+import {
+  attentionBackward,
+  attentionForward,
+  attentionTile,
+  attentionTiles,
+  NO_WINDOW,
+} from "../../engine/ops/attention.ts";
+import { matrix } from "../../engine/tensor/matrix.ts";
+import { maxAbs } from "../compare.ts";
+import { sharedGpu } from "../gpu_device.ts";
+import { Random } from "../random.ts";
+import * as reference from "../reference/attention.ts";
+import { float64 } from "../reference/linear_algebra.ts";
+import { coverageTest } from "./full_tiles.ts";
+import { assertSomeNaN, assertWithin, OpTest, TARGETS, U } from "./support.ts";
+
+const gpu = await sharedGpu();
+
+interface Case {
+  lengths: number[];
+  H: number;
+  K: number;
+  D: number;
+  window?: number;
+  /** Which tokens of sequence b, by their place in it, have query rows; all by default. */
+  queries?: (b: number, position: number) => boolean;
+  /** One [N, (H + 2K)·D + pad] buffer holds q, k and v, and another their gradients. */
+  packed?: number;
+  poison?: "q" | "k" | "v" | "dout";
+}
+
+const CASES: Case[] = [
+  { lengths: [5, 1, 9], H: 1, K: 1, D: 1 },
+  { lengths: [1, 7, 8, 9, 31, 33, 2], H: 4, K: 2, D: 16, window: 3, packed: 8 },
+  { lengths: [40, 1, 17], H: 6, K: 3, D: 6, window: 1, packed: 3 },
+  { lengths: [33, 40], H: 3, K: 1, D: 36, packed: 0 },
+  { lengths: [70, 5], H: 2, K: 2, D: 64, window: 100 },
+  { lengths: [65, 3, 9, 33], H: 2, K: 1, D: 80, queries: (b, t) => b !== 2 && t % 3 === 0 },
+  { lengths: [9, 70, 12, 1], H: 4, K: 2, D: 37, window: 20, queries: (b, t) => b !== 3 && t > 7, packed: 0 },
+  { lengths: [18, 50], H: 3, K: 1, D: 128, queries: (b) => b === 1 },
+  { lengths: [1], H: 2, K: 1, D: 4 },
+  { lengths: [3, 21], H: 4, K: 2, D: 16, window: 4, packed: 0, poison: "q" },
+  { lengths: [3, 21], H: 4, K: 2, D: 16, window: 4, packed: 0, poison: "k" },
+  { lengths: [3, 21], H: 4, K: 2, D: 16, packed: 8, poison: "v" },
+  { lengths: [3, 21], H: 2, K: 1, D: 6, packed: 1, poison: "dout" },
+];
+
+/** Rows `tokens` of x [N, width]. */
+function pick(x: Float64Array, width: number, tokens: number[]): Float64Array {
+  return Float64Array.from(
+    { length: tokens.length * width },
+    (_, i) => x[tokens[Math.floor(i / width)] * width + i % width],
+  );
+}
+
+/**
+ * Error bounds. Scores of normal q and k scaled by 1/√D are of the order of 1, and as dot products of D terms round some
+ * √D/√D times; exp, the running sums over keys and those over the group's query rows (√ of their number) come on top:
+ * of the largest result. What cancels to nothing (a sequence of one token has dq = dk = 0) is as exact as the dot
+ * products it is the difference of.
+ */
+function bounds(c: Case, host: Record<"q" | "k" | "v" | "dout", Float64Array>) {
+  const { D, H, K, lengths } = c;
+  const largest = (x: Float64Array) => maxAbs(x.filter((value) => !Number.isNaN(value)));
+  const relative = (12 + Math.sqrt(D) + 2 * Math.sqrt(Math.max(...lengths) * H / K)) * U;
+  const difference = (3 + Math.sqrt(D)) * U * largest(host.dout) * largest(host.v) / Math.sqrt(D);
+  return {
+    of: (expected: Float64Array) => relative * largest(expected),
+    score: (expected: Float64Array, other: Float64Array) =>
+      relative * largest(expected) + difference * largest(other),
+  };
+}
+
+for (const target of TARGETS) {
+  CASES.forEach((c, index) => {
+    const { queries, ...shown } = c;
+    const name = `${JSON.stringify(shown)}${queries ? ", some query rows" : ""}`;
+    Deno.test(`attention (${target.label}): ${name}`, () => check(target, c, index));
+  });
+}
+
+async function check(target: (typeof TARGETS)[number], c: Case, seed: number): Promise<void> {
+  const { H, K, D, window, packed, poison } = c;
+  const offsets = [0];
+  for (const length of c.lengths) offsets.push(offsets.at(-1)! + length);
+  const N = offsets.at(-1)!;
+  const rowOffsets = [0];
+  const tokens: number[] = [];
+  c.lengths.forEach((length, b) => {
+    for (let t = 0; t < length; t++) if (c.queries?.(b, t) ?? true) tokens.push(offsets[b] + t);
+    rowOffsets.push(tokens.length);
+  });
+  const R = tokens.length;
+  const random = new Random(seed + 50);
+  const data = {
+    q: random.normal(N * H * D),
+    k: random.normal(N * K * D),
+    v: random.normal(N * K * D),
+    dout: random.normal(N * H * D),
+  };
+  if (poison) {
+    data[poison][data[poison].length - (D >> 1) - 3 * D * (poison[0] === "k" || poison === "v" ? K : H)] =
+      NaN;
+  }
+  const q = float64(data.q);
+  const k = float64(data.k);
+  const v = float64(data.v);
+  // Tokens without a query row have no output, so no gradient comes from them.
+  const dout = float64(data.dout).map((x, i) => tokens.includes(Math.floor(i / (H * D))) ? x : 0);
+  const shape = { offsets, H, K, D, window: window ?? null };
+
+  using test = new OpTest(gpu, target);
+  const tiles = attentionTiles(offsets, rowOffsets, attentionTile(target));
+  const qRows = Float32Array.from(pick(q, H * D, tokens));
+  const width = (H + 2 * K) * D;
+  // q beside k and v needs a query row for each token; else q has a buffer of its own.
+  const together = packed !== undefined && R === N;
+  const ld = together ? width + packed : 2 * K * D + (packed ?? 4);
+  const first = together ? H * D : 0;
+  const kv = new Float32Array(N * ld).fill(NaN);
+  for (let n = 0; n < N; n++) {
+    if (together) kv.set(qRows.subarray(n * H * D, (n + 1) * H * D), n * ld);
+    kv.set(data.k.subarray(n * K * D, (n + 1) * K * D), n * ld + first);
+    kv.set(data.v.subarray(n * K * D, (n + 1) * K * D), n * ld + first + K * D);
+  }
+  const slotKv = test.input("kv", kv);
+  const slotQ = together ? slotKv : test.input("q", qRows);
+  const dkv = test.output("dkv", kv.length);
+  const dq = together ? dkv : test.output("dq", R * H * D);
+  const ldQ = together ? ld : H * D;
+  const attention = {
+    ...{ heads: H, kvHeads: K, headDim: D, scale: 1 / Math.sqrt(D), window: window ?? NO_WINDOW },
+    q: matrix(slotQ, ldQ),
+    k: matrix(slotKv, ld, first),
+    v: matrix(slotKv, ld, first + K * D),
+    queryTokens: test.input("query tokens", Uint32Array.from(tokens)),
+    rows: R,
+    tiles: test.input("tiles", tiles.queryTiles),
+    tileCount: tiles.queryTiles.length / 4,
+  };
+  const out = test.output("out", R * H * D);
+  const lse = test.output("lse", R * H);
+  const delta = test.output("delta", R * H);
+  attentionForward(test.recorder, attention, { out, lse });
+  attentionBackward(
+    test.recorder,
+    attention,
+    {
+      ...{ out, lse, delta },
+      dout: test.input("dout", Float32Array.from(pick(dout, H * D, tokens))),
+      keyTiles: test.input("key tiles", tiles.keyTiles),
+    },
+    { dq: matrix(dq, ldQ), dk: matrix(dkv, ld, first), dv: matrix(dkv, ld, first + K * D) },
+    tiles.keyTiles.length / 4,
+  );
+  await test.run();
+
+  const bound = bounds(c, { q, k, v, dout });
+  const forward = reference.attentionForward(q, k, v, shape);
+  const backward = reference.attentionBackward(dout, q, k, v, shape);
+  assertWithin("out", test.floats(out), pick(forward.o, H * D, tokens), bound.of(forward.o));
+  assertWithin("lse", test.floats(lse), pick(forward.lse, H, tokens), bound.of(forward.lse));
+  if (!together) {
+    assertWithin("dq", test.floats(dq), pick(backward.dq, H * D, tokens), bound.score(backward.dq, k));
+  }
+  const found = test.floats(dkv);
+  const part = (at: number, columns: number) =>
+    Float64Array.from(
+      { length: N * columns },
+      (_, i) => found[Math.floor(i / columns) * ld + at + i % columns],
+    );
+  if (together) assertWithin("dq", part(0, H * D), backward.dq, bound.score(backward.dq, k));
+  assertWithin("dk", part(first, K * D), backward.dk, bound.score(backward.dk, q));
+  assertWithin("dv", part(first + K * D, K * D), backward.dv, bound.of(backward.dv));
+  const used = first + 2 * K * D;
+  assert.ok(part(used, ld - used).every(Number.isNaN), "columns beside dk and dv were written");
+  if (poison && poison !== "dout") assertSomeNaN("out", test.floats(out));
+  if (poison) assertSomeNaN("dq", together ? part(0, H * D) : test.floats(dq));
+}
+
+Deno.test("attention rejects keys and values, or their gradients, in different buffers", () => {
+  using test = new OpTest(gpu, TARGETS[0]);
+  const slot = () => test.output("x", 64);
+  const [a, b, c] = [matrix(slot(), 4), matrix(slot(), 4), matrix(slot(), 4)];
+  const shape = {
+    ...{ heads: 1, kvHeads: 1, headDim: 4, scale: 1, window: NO_WINDOW, rows: 1, tileCount: 1 },
+    ...{ q: a, k: b, v: b, queryTokens: slot(), tiles: slot() },
+  };
+  const slots = { out: slot(), lse: slot() };
+  assert.throws(() => attentionForward(test.recorder, { ...shape, v: c }, slots), /keys and values/);
+  const more = { ...slots, dout: slot(), delta: slot(), keyTiles: slot() };
+  assert.throws(
+    () =>
+      attentionBackward(
+        test.recorder,
+        shape,
+        more,
+        { dq: matrix(slot(), 4), dk: c, dv: matrix(slot(), 4) },
+        1,
+      ),
+    /dk and dv/,
+  );
+});
+
+Deno.test("attention tiles stay inside their sequences", () => {
+  const { queryTiles, keyTiles } = attentionTiles([0, 9, 10, 13], [0, 9, 9, 10], 8);
+  assert.deepEqual([...queryTiles], [0, 8, 0, 0, 8, 1, 0, 0, 9, 1, 10, 0]);
+  assert.deepEqual([...keyTiles], [0, 8, 0, 9, 8, 1, 0, 9, 9, 1, 9, 9, 10, 3, 9, 10]);
+});
+
+coverageTest("attention", (check) => Deno.test("attention: every kernel ran on full tiles", check));
