@@ -19,10 +19,25 @@ import {
   memoryLines,
   verdict,
 } from "./pipeline/report.ts";
+import { ResultsExistError } from "./pipeline/results.ts";
 
 type Values = Record<string, string | number | boolean | undefined>;
 
 const interrupt = new AbortController();
+let interruptCode = 130;
+
+/** Lets a run end in order. Ctrl-C may arrive twice, from the terminal and from the task runner; both mean the same. */
+function stopOnSignals(): void {
+  const signals: [Deno.Signal, number][] = [["SIGINT", 130]];
+  if (Deno.build.os !== "windows") signals.push(["SIGTERM", 143]);
+  for (const [signal, code] of signals) {
+    Deno.addSignalListener(signal, () => {
+      if (interrupt.signal.aborted) return;
+      interruptCode = code;
+      interrupt.abort(new Error("interrupted"));
+    });
+  }
+}
 
 /** `deno task` runs in the project's folder; relative paths mean the caller's. */
 function callerFolder(): string {
@@ -149,6 +164,7 @@ class Progress {
 async function runFinetune(values: Values): Promise<number> {
   const config = settingsOf(values, FINETUNE_FLAGS) as FinetuneConfig;
   config.output_dir ??= resolve(callerFolder(), "results");
+  stopOnSignals();
   const progress = new Progress();
   try {
     const result = await finetune(config, {
@@ -167,6 +183,12 @@ async function runFinetune(values: Values): Promise<number> {
     );
     console.log(`model (to publish): ${result.modelPath}`);
     console.log(`fingerprints (keep secret): ${result.fingerprintsPath}`);
+    return 0;
+  } catch (error) {
+    // What was asked for is there.
+    if (!(error instanceof ResultsExistError)) throw error;
+    progress.close();
+    console.log(error.message);
     return 0;
   } finally {
     progress.close();
@@ -196,7 +218,10 @@ async function runCheck(values: Values): Promise<number> {
 
 function program(done: (code: number) => void): Command {
   const whorl = new Command("whorl").description("Fingerprints language models on any GPU.").exitOverride()
-    .configureOutput({ writeOut: (text) => console.log(text.trimEnd()), writeErr: () => {} });
+    .configureOutput({
+      writeOut: (text) => console.log(text.trimEnd()),
+      writeErr: (text) => console.error(text.trimEnd()),
+    });
   const add = (
     name: string,
     text: string,
@@ -221,8 +246,6 @@ async function main(args: string[]): Promise<number> {
   const normal = args.map((arg) =>
     /^--[a-z]/.test(arg) ? arg.replace(/^[^=]+/, (name) => "--" + name.slice(2).replaceAll("-", "_")) : arg
   );
-  // Ctrl-C may arrive twice, from the terminal and from the task runner; both mean the same.
-  Deno.addSignalListener("SIGINT", () => interrupt.abort(new Error("interrupted")));
   let code = 0;
   try {
     await program((result) => code = result).parseAsync(normal, { from: "user" });
@@ -230,10 +253,10 @@ async function main(args: string[]): Promise<number> {
   } catch (error) {
     if (interrupt.signal.aborted) {
       console.error("interrupted: nothing was saved");
-      return 130;
+      return interruptCode;
     }
     if (error instanceof CommanderError) {
-      if (error.exitCode !== 0) console.error(error.message);
+      // Commander has said it.
       return error.exitCode;
     }
     console.error(`error: ${error instanceof Error ? error.message : error}`);

@@ -4,7 +4,7 @@ import { Model } from "../engine/train/model.ts";
 import { parseSettings } from "./config.ts";
 import { type Answer, type AnswerDetail, askFingerprints, explainAnswers } from "./evaluate.ts";
 import { readFingerprintFile } from "./fingerprint_file.ts";
-import { type Dropped, prepareFingerprints, STRATEGIES } from "./fingerprints.ts";
+import { checkVocabulary, type Dropped, prepareFingerprints, STRATEGIES } from "./fingerprints.ts";
 import { openGpu } from "./gpu.ts";
 import { loadPrompts, PROMPT_FILES } from "./prompts.ts";
 import { findResults } from "./results.ts";
@@ -16,6 +16,7 @@ const sharedSchema = z.object({
   max_key_length: z.number().int().min(1).optional(),
   max_response_length: z.number().int().min(1).optional(),
   keep_eos_in_response: z.boolean().optional(),
+  num_fingerprints: z.number().int().min(0).optional(),
 });
 
 const checkConfigSchema = z.strictObject({
@@ -23,8 +24,8 @@ const checkConfigSchema = z.strictObject({
   model_path: z.string().min(1),
   /** Not needed for a `results/<hash>/final_model` folder. */
   fingerprints_file_path: z.string().min(1).optional(),
-  /** The first fingerprints of the file; 0 is all. */
-  num_fingerprints: z.number().int().min(0).default(0),
+  /** The first fingerprints of the file; 0 is all. Default all, or as many as the run took of this very file. */
+  num_fingerprints: z.number().int().min(0).optional(),
   /** Ask under the held-out prompts instead of the plain keys. */
   use_augmentation_prompts: z.boolean().default(false),
   /** Rows by fingerprint, with rank, probability and the likeliest tokens. */
@@ -88,6 +89,7 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
   const shared = { ...parseSettings(sharedSchema, found?.settings ?? {}), ...own };
   const file = await readFingerprintFile(path);
   const tokenizer = await Tokenizer.load(own.model_path);
+  const isRunsOwn = file.sha256 === found?.fingerprintsSha256;
   const longest = (of: (ids: { keyIds?: number[]; responseIds?: number[][] }) => number) =>
     Math.max(1, ...file.entries.map(of));
   const { fingerprints, dropped } = prepareFingerprints(file.entries, tokenizer, {
@@ -97,7 +99,7 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
       ? longest(({ responseIds }) => Math.max(...(responseIds ?? [[0]]).map((ids) => ids.length)))
       : shared.max_response_length,
     keepEosInResponse: shared.keep_eos_in_response,
-    limit: own.num_fingerprints,
+    limit: own.num_fingerprints ?? (isRunsOwn ? shared.num_fingerprints : 0),
     strict: own.strict,
   });
   hooks.onDropped?.(dropped);
@@ -106,6 +108,7 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
   try {
     hooks.onGpu?.(gpu.name);
     using model = await Model.load(gpu, own.model_path);
+    checkVocabulary(fingerprints, tokenizer, model.spec.vocabulary);
     const asked = await askFingerprints(model, tokenizer, fingerprints, templates);
     return {
       success_rate: asked.successRate,
@@ -129,7 +132,9 @@ async function rows(
   return answers.map(({ fingerprint, template, wanted, got, exact, fractional }, i) => ({
     entry: fingerprint.entry,
     ...(template === undefined ? {} : { prompt: templates![template] }),
-    ...{ wanted: tokenizer.decode(wanted), got: tokenizer.decode(got), exact, fractional },
+    // −1 stands for NaN logits, which have no text.
+    ...{ wanted: tokenizer.decode(wanted), got: tokenizer.decode(got.filter((id) => id >= 0)) },
+    ...{ exact, fractional },
     ...{ rank: details[i].rank, probability: details[i].probability },
     top: details[i].top.map(({ token, probability }) => ({ token: tokenizer.decode([token]), probability })),
   }));

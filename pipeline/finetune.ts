@@ -9,13 +9,13 @@ import { DEMO_COUNT, DEMO_FINGERPRINTS, DEMO_MODEL } from "./demo_assets.ts";
 import { loadUtility, UtilityFileError } from "./demo/utility.ts";
 import { askFingerprints } from "./evaluate.ts";
 import { readFingerprintFile } from "./fingerprint_file.ts";
-import { type Dropped, type Fingerprint, prepareFingerprints, toWritten } from "./fingerprints.ts";
+import { checkVocabulary, type Dropped, type Fingerprint, prepareFingerprints, toWritten } from "./fingerprints.ts";
 import { openGpu } from "./gpu.ts";
 import { loadPrompts, PROMPT_FILES } from "./prompts.ts";
 import { learningRateFor } from "./recipes.ts";
 import { MODEL_FOLDER, ResultsWriter, runHash, secretPath } from "./results.ts";
 import { Tokenizer } from "./tokenizer.ts";
-import { type EpochLog, neededRoom, trainFingerprints } from "./train_fingerprints.ts";
+import { DivergedError, type EpochLog, neededRoom, trainFingerprints } from "./train_fingerprints.ts";
 import { measureUtility, type UtilityScore } from "./utility.ts";
 import { join } from "node:path";
 
@@ -114,6 +114,7 @@ class Run {
     const templates = settings.use_augmentation_prompts ? await loadPrompts(PROMPT_FILES.train) : [];
 
     using model = await Model.load(gpu, modelPath);
+    checkVocabulary(fingerprints, tokenizer, model.spec.vocabulary);
     const learningRate = settings.learning_rate ?? learningRateFor(model.spec.width);
     settings.learning_rate = learningRate;
     this.#emit({ type: "settings", settings, learningRate });
@@ -138,7 +139,7 @@ class Run {
         ...{ before, after, ...trained, plannedBytes: plan.totalBytes, peakBytes },
         seconds: (performance.now() - began) / 1000,
       };
-      await writer.writeConfig({ settings, adapter: gpu.name, ...result });
+      await writer.writeConfig({ settings, fingerprintsSha256: file.sha256, adapter: gpu.name, ...result });
       this.hooks.signal?.throwIfAborted();
       await writer.commit();
       const results = writer.final;
@@ -260,6 +261,13 @@ class Run {
     this.#emit({ type: "phase", name: `measuring ${when}` });
     this.hooks.signal?.throwIfAborted();
     const plain = await askFingerprints(model, tokenizer, fingerprints);
+    // The loss of a step is that before its update: what the last one did shows only here.
+    if (when === "after" && !Number.isFinite(plain.loss)) {
+      throw new DivergedError(
+        `the loss of the trained model is ${plain.loss}: the last step broke its weights. Nothing was saved; a lower ` +
+          `learning rate than ${this.settings.learning_rate} may help`,
+      );
+    }
     this.hooks.signal?.throwIfAborted();
     const prompted = await askFingerprints(
       model,

@@ -160,6 +160,25 @@ export function toExample(
   };
 }
 
+/**
+ * Checks that a model has every token that its tokenizer gave for the fingerprints.
+ * @throws RangeError when the two don't belong together.
+ */
+export function checkVocabulary(
+  fingerprints: readonly Fingerprint[],
+  tokenizer: Tokenizer,
+  vocabulary: number,
+): void {
+  const lacks = (ids: readonly number[]) => ids.some((id) => id >= vocabulary);
+  const wrong = fingerprints.filter(({ keyIds, responses }) => lacks(keyIds) || responses.some(lacks));
+  if (wrong.length === 0 && !lacks(tokenizer.prefixIds)) return;
+  throw new RangeError(
+    `tokenizer and model don't belong together: the tokenizer gives token ids up to ${tokenizer.vocabSize - 1}, but ` +
+      `config.json says "vocab_size": ${vocabulary} (${wrong.length} of ${fingerprints.length} fingerprints, or the ` +
+      `tokens before a text, use ids from ${vocabulary} on)`,
+  );
+}
+
 /** A fingerprint as {@linkcode writeFingerprintFile} stores it; reading that file back gives the same ids. */
 export function toWritten(fingerprint: Fingerprint): WrittenFingerprint {
   const { key, keyIds, responses, responseTexts, extra } = fingerprint;

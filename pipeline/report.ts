@@ -30,6 +30,9 @@ export function formatTable(rows: readonly (readonly string[])[]): string {
   ).join("\n");
 }
 
+/** Fixed digits without a "-0.0000": rounding may put a KL of zero a little below it. */
+const fixed = (value: number, digits: number) => value.toFixed(digits).replace(/^-(?=[0.]*$)/, "");
+
 const percent = (value: number) => `${value.toFixed(1)} %`;
 
 /** Success and utility before and after. */
@@ -120,7 +123,7 @@ export function epochLine(
     `epoch ${String(log.epoch).padStart(String(epochs).length)}/${epochs}`,
     `loss ${log.loss.toFixed(4)}`,
   ];
-  if (log.anchorLoss !== undefined) parts.push(`anchor ${log.anchorLoss.toFixed(4)}`);
+  if (log.anchorLoss !== undefined) parts.push(`anchor ${fixed(log.anchorLoss, 4)}`);
   if (successRate !== undefined) parts.push(`success ${percent(successRate)}`);
   parts.push(`${formatSeconds(secondsLeft)} left`);
   return parts.join("  ");

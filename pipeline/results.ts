@@ -16,9 +16,12 @@ const FINGERPRINTS_FILE = "fingerprints.json";
 /** Settings that don't change what a run computes, so they don't count for its hash. */
 const NEUTRAL = ["output_dir", "max_memory", "force", "model_path", "fingerprints_file_path"] as const;
 
+/** What decides a model's answers beside its weights; either tokenizer file may be missing where ids are all there is. */
+const MODEL_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json"] as const;
+
 /**
- * Name of a run: SHA-256 (first 16 hex digits) over its settings, the model's config and weights and the fingerprint
- * file's content. Paths don't count, contents do.
+ * Name of a run: SHA-256 (first 16 hex digits) over its settings, the model's config, tokenizer and weights and the
+ * fingerprint file's content. Paths don't count, contents do.
  */
 export async function runHash(
   settings: FinetuneSettings,
@@ -30,7 +33,14 @@ export async function runHash(
   const hash = createHash("sha256");
   hash.update(JSON.stringify(Object.entries(counted).sort(([a], [b]) => a < b ? -1 : 1)));
   hash.update(fingerprintsSha256);
-  hash.update(await Deno.readFile(join(model.dir, "config.json")));
+  for (const name of MODEL_FILES) {
+    // The length keeps the end of one file from counting as the beginning of the next.
+    const bytes = await Deno.readFile(join(model.dir, name)).catch((error) => {
+      ignoreMissing(error);
+      return new Uint8Array();
+    });
+    hash.update(`${name} ${bytes.byteLength}\n`).update(bytes);
+  }
   for (const { path } of model.checkpoint.files) {
     using file = await Deno.open(path);
     for await (const piece of file.readable) hash.update(piece);
@@ -40,7 +50,18 @@ export async function runHash(
 
 /** A results folder is there already, or can't be written. */
 export class ResultsError extends Error {
-  override name = "ResultsError";
+  override name: string = "ResultsError";
+}
+
+/** The results of the same configuration are there: nothing is left to do. */
+export class ResultsExistError extends ResultsError {
+  override name = "ResultsExistError";
+  constructor(
+    /** results/<hash>. */
+    readonly results: string,
+  ) {
+    super(`${results} has the results of this very configuration already; --force runs it again`);
+  }
 }
 
 /**
@@ -57,15 +78,12 @@ export class ResultsWriter {
   }
 
   /**
-   * @throws ResultsError when results of the same run are there and `force` is false, or the folder can't be written.
+   * @throws ResultsExistError when results of the same run are there and `force` is false
+   * @throws ResultsError when the folder can't be written
    */
   static async open(outputDir: string, hash: string, force: boolean): Promise<ResultsWriter> {
     const writer = new ResultsWriter(outputDir, hash);
-    if (!force && await exists(writer.final)) {
-      throw new ResultsError(
-        `${writer.final} has the results of this very configuration already; --force runs it again`,
-      );
-    }
+    if (!force && await exists(writer.final)) throw new ResultsExistError(writer.final);
     try {
       await Deno.mkdir(outputDir, { recursive: true });
       // What a killed run left behind.
@@ -120,6 +138,8 @@ export class ResultsWriter {
 export interface FoundResults {
   fingerprintsPath: string;
   settings: Record<string, unknown>;
+  /** SHA-256 of the fingerprint file that the run was given. */
+  fingerprintsSha256?: string;
 }
 
 /** The fingerprints and settings of a `results/<hash>/final_model` folder; undefined for any other. */
@@ -128,7 +148,11 @@ export async function findResults(modelPath: string): Promise<FoundResults | und
   const fingerprintsPath = join(folder, SECRET_FOLDER, FINGERPRINTS_FILE);
   if (basename(modelPath) !== MODEL_FOLDER || !await exists(fingerprintsPath)) return undefined;
   const config = JSON.parse(await Deno.readTextFile(join(folder, CONFIG_FILE)).catch(() => "{}"));
-  return { fingerprintsPath, settings: config.settings ?? {} };
+  return {
+    fingerprintsPath,
+    settings: config.settings ?? {},
+    fingerprintsSha256: config.fingerprintsSha256,
+  };
 }
 
 /** Where a finished run's fingerprints are. */

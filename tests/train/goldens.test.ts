@@ -1,0 +1,130 @@
+/** The engine against the goldens, through the public API and within `tolerances` (never `tolerances_gpu`). */
+import assert from "node:assert/strict";
+import { Model, Trainer } from "../../mod.ts";
+import {
+  assertFinalParameter,
+  assertGradient,
+  assertMaxAbs,
+  assertNear,
+  batch,
+  floats,
+  generations,
+  type Golden,
+  GOLDEN_MODELS,
+  loadGolden,
+  trainBatches,
+} from "../golden.ts";
+import { sharedGpu } from "../gpu_device.ts";
+import { argmax } from "../reference/decoder.ts";
+import { concat, parametersOf } from "./support.ts";
+
+const gpu = await sharedGpu();
+
+for (const name of GOLDEN_MODELS) {
+  const golden = loadGolden(name);
+  const { tolerances, batches } = golden.golden;
+
+  Deno.test(`golden ${name}: parameters are those of the checkpoint`, async () => {
+    using model = await Model.load(gpu, golden.dir);
+    assert.deepEqual(model.parameterNames().sort(), [...golden.golden.train.parameter_order].sort());
+    for (const [parameter, { data }] of golden.weights) {
+      assert.deepEqual(await model.parameter(parameter), data, parameter);
+    }
+  });
+
+  for (const side of ["right", "left"] as const) {
+    Deno.test(`golden ${name}: logits, loss and gradients of the ${side} batch`, async () => {
+      using model = await Model.load(gpu, golden.dir);
+      const examples = batch(golden, side);
+      const logits = concat(await model.logits(examples.map(({ ids }) => ids)));
+      assertMaxAbs("logits", logits, floats(golden, "right.logits"), tolerances.logits_abs);
+      const { loss, gradients } = await model.lossAndGradients(examples);
+      assertNear("loss", loss, batches[side].loss, tolerances.loss_abs);
+      assert.equal(gradients.size, golden.golden.train.parameter_order.length);
+      for (const [parameter, gradient] of gradients) assertGradient(golden, parameter, gradient);
+    });
+  }
+
+  Deno.test(`golden ${name}: five steps with averaging`, async () => {
+    using model = await Model.load(gpu, golden.dir);
+    const { train } = golden.golden;
+    using trainer = new Trainer(model, {
+      learningRate: train.lr_initial,
+      totalSteps: train.steps,
+      weightDecay: train.weight_decay,
+      betas: train.betas,
+      epsilon: train.eps,
+      maxGradNorm: train.max_grad_norm,
+    });
+    for (const [s, examples] of trainBatches(golden).entries()) {
+      const { loss, gradNorm, learningRate } = await trainer.step(examples);
+      assertNear(`loss of step ${s}`, loss, train.loss[s], tolerances.train_loss_abs);
+      const normTolerance = tolerances.train_grad_norm_rel * train.grad_norm[s];
+      assertNear(`gradient norm of step ${s}`, gradNorm, train.grad_norm[s], normTolerance);
+      assertNear(`learning rate of step ${s}`, learningRate, train.lr[s], 1e-12);
+      await trainer.average(train.average_lambda);
+      await assertDistances(golden, model, s);
+    }
+    for (const [parameter, value] of await parametersOf(model)) {
+      assertFinalParameter(golden, parameter, value);
+    }
+  });
+
+  Deno.test(`golden ${name}: greedy tokens, and the distribution after a prompt`, async () => {
+    using model = await Model.load(gpu, golden.dir);
+    const V = model.spec.vocabulary;
+    const written = generations(golden).map(({ prompt, tokens }) => ({ ids: [...prompt], prompt, tokens }));
+    const steps = written[0].tokens.length;
+    for (let t = 0; t < steps; t++) {
+      const logits = await model.logits(written.map(({ ids }) => ids));
+      if (t === 0) assertDistribution(golden, logits[0].subarray(-V));
+      written.forEach(({ ids }, i) => ids.push(argmax(logits[i].subarray(-V))));
+    }
+    for (const { ids, prompt, tokens } of written) assert.deepEqual(ids.slice(prompt.length), tokens);
+
+    // The path that checks fingerprints: one teacher-forced pass, argmax on the device.
+    const scored = await model.score(written.map(({ ids, prompt }) => ({
+      ids,
+      labels: ids.map((id, t) => t < prompt.length ? -100 : id),
+    })));
+    assert.deepEqual(
+      scored.map((rows) => rows.map(({ greedy }) => greedy)),
+      written.map(({ tokens }) => tokens),
+    );
+    const p = floats(golden, "gen.probs")[written[0].tokens[0]];
+    // Float32 statistics: a sum over V terms, relative to p.
+    assertNear("log-probability", scored[0][0].logProbability, Math.log(p), tolerances.logits_abs);
+  });
+}
+
+function assertDistribution(golden: Golden, logits: Float32Array): void {
+  const { tolerances } = golden.golden;
+  assertMaxAbs("gen.logits", logits, floats(golden, "gen.logits"), tolerances.logits_abs);
+  const top = Math.max(...logits);
+  const weights = Float64Array.from(logits, (x) => Math.exp(x - top));
+  const sum = weights.reduce((total, x) => total + x, 0);
+  const probabilities = weights.map((x) => x / sum);
+  assertMaxAbs("gen.probs", probabilities, floats(golden, "gen.probs"), tolerances.probs_abs);
+}
+
+/**
+ * Distance of each parameter from its start. `train.update_l2` has no tolerance of its own; by the triangle inequality
+ * a parameter within `final_update_rel_l2_unskipped` of the expected one has it within the same share, and each skipped
+ * element adds at most one learning rate a step.
+ */
+async function assertDistances(golden: Golden, model: Model, step: number): Promise<void> {
+  const { train, tolerances } = golden.golden;
+  const expected = floats(golden, "train.update_l2");
+  const parameters = await parametersOf(model);
+  train.parameter_order.forEach((parameter, p) => {
+    const start = golden.weights.get(parameter)!.data;
+    const now = parameters.get(parameter)!;
+    let sum = 0;
+    for (let i = 0; i < now.length; i++) sum += (now[i] - start[i]) ** 2;
+    const skipped = golden.tensors.get(`train.skip/${parameter}`)!.data.length;
+    const wanted = expected[step * train.parameter_order.length + p];
+    const tolerance = tolerances.final_update_rel_l2_unskipped * wanted +
+      Math.sqrt(skipped) * 2 * train.lr_initial * (step + 1);
+    assertNear(`${parameter}: distance after step ${step}`, Math.sqrt(sum), wanted, tolerance);
+  });
+}
