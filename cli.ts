@@ -6,7 +6,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { check, type CheckConfig } from "./pipeline/check.ts";
-import type { FinetuneConfig } from "./pipeline/config.ts";
+import { type FinetuneConfig, SettingsError } from "./pipeline/config.ts";
 import { finetune, type FinetuneEvent } from "./pipeline/finetune.ts";
 import { CHECK_FLAGS, FINETUNE_FLAGS, type Flag } from "./pipeline/flags.ts";
 import {
@@ -198,11 +198,7 @@ async function runFinetune(values: Values): Promise<number> {
 async function runCheck(values: Values): Promise<number> {
   const { json, min_success_rate: minimum, ...config } = settingsOf(values, CHECK_FLAGS);
   if (config.model_path === undefined) {
-    throw new CommanderError(
-      1,
-      "whorl.missing",
-      "error: required option '--model_path <path>' not specified",
-    );
+    throw new SettingsError("--model_path is missing: the folder of the model to ask");
   }
   const result = await check(config as unknown as CheckConfig, {
     onGpu: (name) => json || console.log(`adapter: ${name}`),

@@ -199,7 +199,7 @@ function bucket(
   top.forEach((token, i) => probabilities[begin + i] = p[token]);
   let rest = 0;
   for (const token of order.subarray(count)) rest += p[token];
-  return { kind: "top", begin, count, rest };
+  return { kind: "top", begin, count: top.length, rest };
 }
 
 /** Bytes of an anchor's tables, at most. */

@@ -19,7 +19,8 @@ const sharedSchema = z.object({
   num_fingerprints: z.number().int().min(0).optional(),
 });
 
-const checkConfigSchema = z.strictObject({
+/** Every setting of a check. */
+export const checkConfigSchema = z.strictObject({
   ...sharedSchema.shape,
   model_path: z.string().min(1),
   /** Not needed for a `results/<hash>/final_model` folder. */

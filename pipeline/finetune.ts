@@ -9,7 +9,13 @@ import { DEMO_COUNT, DEMO_FINGERPRINTS, DEMO_MODEL } from "./demo_assets.ts";
 import { loadUtility, UtilityFileError } from "./demo/utility.ts";
 import { askFingerprints } from "./evaluate.ts";
 import { readFingerprintFile } from "./fingerprint_file.ts";
-import { checkVocabulary, type Dropped, type Fingerprint, prepareFingerprints, toWritten } from "./fingerprints.ts";
+import {
+  checkVocabulary,
+  type Dropped,
+  type Fingerprint,
+  prepareFingerprints,
+  toWritten,
+} from "./fingerprints.ts";
 import { openGpu } from "./gpu.ts";
 import { loadPrompts, PROMPT_FILES } from "./prompts.ts";
 import { learningRateFor } from "./recipes.ts";

@@ -173,7 +173,9 @@ export function checkVocabulary(
   const wrong = fingerprints.filter(({ keyIds, responses }) => lacks(keyIds) || responses.some(lacks));
   if (wrong.length === 0 && !lacks(tokenizer.prefixIds)) return;
   throw new RangeError(
-    `tokenizer and model don't belong together: the tokenizer gives token ids up to ${tokenizer.vocabSize - 1}, but ` +
+    `tokenizer and model don't belong together: the tokenizer gives token ids up to ${
+      tokenizer.vocabSize - 1
+    }, but ` +
       `config.json says "vocab_size": ${vocabulary} (${wrong.length} of ${fingerprints.length} fingerprints, or the ` +
       `tokens before a text, use ids from ${vocabulary} on)`,
   );

@@ -74,8 +74,10 @@ export class Tokenizer {
    * @throws TokenizerError naming the file that is missing, not JSON, or of a kind that is not supported.
    */
   static async load(dir: string): Promise<Tokenizer> {
-    if (!await Deno.stat(dir).then(({ isDirectory }) => isDirectory, () => false)) {
-      throw new TokenizerError(`${dir}: no such folder: expected a Hugging Face model folder`);
+    const isFolder = await Deno.stat(dir).then(({ isDirectory }) => isDirectory, () => undefined);
+    if (!isFolder) {
+      const found = isFolder === undefined ? "no such folder" : "is a file";
+      throw new TokenizerError(`${dir}: ${found}: expected a Hugging Face model folder`);
     }
     const path = join(dir, "tokenizer.json");
     const bytes = await readBytes(path);

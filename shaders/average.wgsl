@@ -1,5 +1,5 @@
 //#include "elements.wgsl"
-// weight = (1 − λ) · weight + λ · initial, written as a step so that λ = 0 changes no bit.
+// weight = (1 − λ) · weight + λ · initial, as a step from the nearer side: λ = 0 changes no bit, λ = 1 gives the initial ones.
 struct Params { count: u32, lambda: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> initial: array<f32>;
@@ -8,5 +8,7 @@ struct Params { count: u32, lambda: f32 }
 @compute @workgroup_size(64)
 fn average(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = element_of(id, groups);
-  if (i < params.count) { weight[i] += params.lambda * (initial[i] - weight[i]); }
+  if (i >= params.count) { return; }
+  let step = initial[i] - weight[i];
+  weight[i] = select(weight[i] + params.lambda * step, initial[i] - (1.0 - params.lambda) * step, params.lambda > 0.5);
 }

@@ -78,7 +78,7 @@ export class ConfigReader {
     const choices = allowed.map((choice) => JSON.stringify(choice)).join(" or ");
     throw new ConfigError(
       this.#name(field),
-      `is ${JSON.stringify(value)}, which is not supported (only ${choices})`,
+      `is ${JSON.stringify(value)}, which is not supported${choices && ` (only ${choices})`}`,
     );
   }
 }

@@ -32,6 +32,7 @@ function decoder(config: ConfigReader, window: (layer: number) => number | null)
   config.only("hidden_act", "silu", "swish");
   config.only("attention_bias", false);
   config.only("mlp_bias", false);
+  config.only("partial_rotary_factor", 1);
   // Dropout, pretraining_tp and the like change training or the order of sums, not the function.
   const width = config.count("hidden_size");
   const layers = config.count("num_hidden_layers");

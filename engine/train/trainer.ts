@@ -125,8 +125,14 @@ export class Trainer {
     if (!(lambda >= 0 && lambda <= 1)) throw new RangeError(`lambda is ${lambda}, expected 0 to 1`);
     const { gpu, parameters, source } = this.model;
     if (!this.#initial) {
-      this.#initial = new Parameters(parameters.spec);
-      await this.#initial.load(gpu, source.checkpoint);
+      const initial = new Parameters(parameters.spec);
+      try {
+        await initial.load(gpu, source.checkpoint);
+      } catch (error) {
+        initial.dispose();
+        throw error;
+      }
+      this.#initial = initial;
     }
     if (!this.#averaging) {
       const recorder = new Recorder<number>(gpu);

@@ -6,9 +6,10 @@ import { byteLevel } from "../pipeline/tokenizer_fixtures.ts";
 import { Random } from "../random.ts";
 import { randomWeights } from "../reference/decoder_shape.ts";
 
-const WORDS = ("the sun was setting over rolling hills when young girl answered with nod and walked along path " +
-  "please continue this book says that companies are always looking for ways to improve their operations")
-  .split(" ");
+const WORDS =
+  ("the sun was setting over rolling hills when young girl answered with nod and walked along path " +
+    "please continue this book says that companies are always looking for ways to improve their operations")
+    .split(" ");
 
 /** One entry of the file: responses are one token of the tiny tokenizer, a word with its space. */
 export interface TinyFingerprint {
@@ -20,8 +21,8 @@ export interface TinyFingerprint {
 export function tinyFingerprints(count: number, seed = 1): TinyFingerprint[] {
   const random = new Random(seed);
   const word = () => WORDS[random.nextInteger(0, WORDS.length)];
-  // Chosen so that the tiny tokenizer has each as one token.
-  const responses = [" the", " girl", " said", " man", " always", " looking", " this", " can"];
+  // Each is one token of the tiny tokenizer.
+  const responses = [" the", " girl", " said", " man", " looking", " this", " sun", " and"];
   return Array.from({ length: count }, (_, i) => ({
     key: `${word()} ${word()} ${WORDS[i % WORDS.length]} ${word()}`,
     response: responses[random.nextInteger(0, responses.length)],
@@ -65,11 +66,19 @@ export class TinyModel implements Disposable {
     return join(this.dir, ...parts);
   }
 
-  /** Writes a model folder; `config` overrides fields, the weights stay. */
-  async writeModel(folder: string, config: Record<string, unknown> = {}): Promise<void> {
+  /**
+   * Writes a model folder; `config` overrides fields of config.json, the weights stay. They have as many rows as the
+   * tokenizer has tokens, or `rows`. `more` are tensors of zeros that no model has, by name, with their bytes.
+   */
+  async writeModel(
+    folder: string,
+    config: Record<string, unknown> = {},
+    rows?: number,
+    more: Record<string, number> = {},
+  ): Promise<void> {
     const { json, config: tokenizerConfig } = byteLevel();
-    const vocabulary = Object.keys(json.model.vocab).length + json.added_tokens.length;
-    const shape = { ...CONFIG, vocab_size: vocabulary };
+    const tokens = Object.keys(json.model.vocab).length + json.added_tokens.length;
+    const shape = { ...CONFIG, vocab_size: rows ?? tokens };
     await Deno.mkdir(folder, { recursive: true });
     const write = (name: string, content: unknown) =>
       Deno.writeTextFile(join(folder, name), JSON.stringify(content));
@@ -81,6 +90,10 @@ export class TinyModel implements Disposable {
       ...{ name, shape, values: data },
       dtype: "F32" as const,
     }));
+    for (const [name, bytes] of Object.entries(more)) {
+      const values = new Float32Array(bytes / 4);
+      tensors.push({ name, shape: [values.length], values, dtype: "F32" });
+    }
     await writeSafetensors(join(folder, "model.safetensors"), tensors, { format: "pt" });
   }
 

@@ -1,0 +1,129 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { command, flags, names, type RunOptions, whorl } from "./command.ts";
+import { TinyModel } from "./tiny_model.ts";
+
+let tiny: TinyModel;
+let results: string;
+
+Deno.test.beforeAll(async () => {
+  tiny = await TinyModel.create();
+  results = tiny.path("results");
+});
+Deno.test.afterAll(() => tiny[Symbol.dispose]());
+
+const isLinux = Deno.build.os === "linux";
+const isWindows = Deno.build.os === "windows";
+
+type Values = Record<string, string | number | true>;
+
+/** Flags of a run without an anchor, which is the fastest. */
+function settings(values: Values): string[] {
+  const where = { model_path: tiny.model, fingerprints_file_path: tiny.fingerprints, output_dir: results };
+  return ["finetune", ...flags({ ...where, anchor_strength: 0, ...values })];
+}
+
+/** Runs finetune, which must fail with one line and leave nothing. */
+async function refused(values: Values, expected: RegExp, options: RunOptions = {}): Promise<string> {
+  const { code, out, err } = await whorl(settings(values), options);
+  assert.match(err, expected);
+  assert.equal(code, 1, err);
+  assert.doesNotMatch(out, /embedded/);
+  assert.deepEqual(names(results), []);
+  return out;
+}
+
+Deno.test("without an adapter it says what to install", { ignore: !isLinux }, async () => {
+  const env = {
+    VK_DRIVER_FILES: "/nonexistent",
+    VK_ICD_FILENAMES: "/nonexistent",
+    DENO_WEBGPU_BACKEND: "vulkan",
+  };
+  const none =
+    /^error: no GPU adapter was found\. On Linux, Whorl needs a Vulkan driver: .*mesa-vulkan-drivers/m;
+  await refused({}, none, { env });
+  const asked = flags({ model_path: tiny.model, fingerprints_file_path: tiny.fingerprints, json: true });
+  const { code, out, err } = await whorl(["check", ...asked], { env });
+  assert.deepEqual([code, out], [1, ""]);
+  assert.match(err, none);
+});
+
+Deno.test("a run that needs more than --max_memory is refused with the parts", async () => {
+  const expected =
+    /^error: training needs 0\.01\d GiB, but 0\.001 GiB are allowed by max_memory: weights .*, activations .* GiB$/m;
+  assert.doesNotMatch(await refused({ max_memory: 0.001 }, expected), /^measuring/m);
+});
+
+Deno.test("a loss that becomes NaN stops the run, naming the step", async () => {
+  const out = await refused(
+    { learning_rate: 1e30, num_train_epochs: 5 },
+    /^error: step [2-5] of 5: the loss is .*NaN.*\. Nothing was saved; a lower learning rate than 1e\+30 may help$/m,
+  );
+  assert.doesNotMatch(out, /^saving/m);
+});
+
+Deno.test("a results folder that can't be made is refused before training", async () => {
+  for (const output_dir of [join(tiny.fingerprints, "x"), ...(isLinux ? ["/proc/x"] : [])]) {
+    const out = await refused({ output_dir }, /^error: the results folder .*x can't be written: /m);
+    assert.doesNotMatch(out, /^(measuring|training)/m);
+  }
+});
+
+Deno.test("a disk that fills up while saving leaves nothing", { ignore: isWindows }, async () => {
+  // A tensor that no kernel reads makes the file exceed the limit; Deno's own cache and Mesa's stay below it.
+  const model_path = tiny.path("big");
+  await tiny.writeModel(model_path, {}, undefined, { "unused.weight": 40 << 20 });
+  const values = { model_path, num_train_epochs: 1 };
+  const out = await refused(
+    values,
+    /^error: cannot write .*model\.safetensors: .* file size limit \(EFBIG; see ulimit -f\)$/m,
+    { fileBlocks: 32 << 10 },
+  );
+  assert.match(out, /^saving/m);
+});
+
+/** Starts a run that would take hours, and waits for its first epoch. */
+async function start(values: Values = {}): Promise<{ child: Deno.ChildProcess; ended: Promise<string> }> {
+  const child = command(settings({ num_train_epochs: 1_000_000, ...values })).spawn();
+  const [seen, rest] = child.stdout.pipeThrough(new TextDecoderStream()).tee();
+  let text = "";
+  for await (const piece of seen) {
+    text += piece;
+    if (/^epoch/m.test(text)) break;
+  }
+  return { child, ended: Array.fromAsync(rest).then((pieces) => pieces.join("")) };
+}
+
+async function stop(
+  { child, ended }: Awaited<ReturnType<typeof start>>,
+  signal: Deno.Signal,
+): Promise<{ code: number; err: string }> {
+  child.kill(signal);
+  const err = await new Response(child.stderr).text();
+  await ended;
+  return { code: (await child.status).code, err };
+}
+
+Deno.test("Ctrl-C, termination and a kill leave nothing half-written", { ignore: isWindows }, async () => {
+  const interrupted = await stop(await start(), "SIGINT");
+  assert.equal(interrupted.code, 130);
+  assert.match(interrupted.err, /^interrupted: nothing was saved$/m);
+  assert.deepEqual(names(results), []);
+
+  // What a killed run can't remove tells a part from a result by its name, and the next run removes it.
+  await stop(await start(), "SIGKILL");
+  const [partial, ...others] = names(results);
+  assert.match(partial, /^\.[0-9a-f]{16}\.partial$/);
+  assert.deepEqual(others, []);
+  assert.deepEqual(names(join(results, partial)), ["log.jsonl"]);
+
+  // Earlier results of the same configuration outlive an interrupted repetition.
+  const earlier = join(results, partial.slice(1, 17));
+  await Deno.mkdir(earlier);
+  await Deno.writeTextFile(join(earlier, "mark"), "");
+  const terminated = await stop(await start({ force: true }), "SIGTERM");
+  assert.equal(terminated.code, 143);
+  assert.match(terminated.err, /^interrupted: nothing was saved$/m);
+  assert.deepEqual(names(results), [partial.slice(1, 17)]);
+  assert.deepEqual(names(earlier), ["mark"]);
+});
