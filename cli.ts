@@ -88,6 +88,14 @@ function settingsOf(values: Values, flags: readonly Flag[]): Values {
 const colour = !Deno.noColor && Deno.stdout.isTerminal();
 const bold = (text: string) => colour ? `\x1b[1m${text}\x1b[0m` : text;
 
+function terminalColumns(): number {
+  try {
+    return Deno.consoleSize().columns || 80;
+  } catch {
+    return 80;
+  }
+}
+
 /** Shows a run as it goes: a bar on a terminal, a line an epoch elsewhere. */
 class Progress {
   readonly #bar = Deno.stdout.isTerminal();
@@ -140,11 +148,12 @@ class Progress {
     const left = this.#spent / log.epoch * (epochs - log.epoch);
     const text = epochLine(log, epochs, this.#success, left);
     if (!this.#bar) return console.log(text);
-    const width = 24;
+    // A line that wraps could not be written over.
+    const columns = terminalColumns();
+    const width = Math.max(0, Math.min(24, columns - text.length - 2));
     const done = Math.round(width * log.epoch / epochs);
-    Deno.stdout.writeSync(
-      new TextEncoder().encode(`\r\x1b[K${"█".repeat(done)}${"░".repeat(width - done)} ${text}`),
-    );
+    const line = `${"█".repeat(done)}${"░".repeat(width - done)} ${text}`.slice(0, columns - 1);
+    Deno.stdout.writeSync(new TextEncoder().encode(`\r\x1b[K${line}`));
     this.#open = true;
     if (log.epoch === epochs) this.close();
   }

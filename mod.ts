@@ -31,3 +31,10 @@ export {
   type FinetuneResult,
   type Measurement,
 } from "./pipeline/finetune.ts";
+export { CheckpointMismatchError } from "./engine/train/params.ts";
+export { FileWriteError } from "./engine/io/atomic.ts";
+export { JsonFileError, ModelDirError } from "./engine/io/model_dir.ts";
+export { SafetensorsError } from "./engine/io/safetensors.ts";
+export { FingerprintFileError } from "./pipeline/fingerprint_file.ts";
+export { ResultsError, ResultsExistError } from "./pipeline/results.ts";
+export { TokenizerError } from "./pipeline/tokenizer.ts";

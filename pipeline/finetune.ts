@@ -1,7 +1,10 @@
 import { freemem } from "node:os";
 import type { Gpu } from "../engine/gpu/context.ts";
 import { OutOfMemoryError } from "../engine/gpu/errors.ts";
-import { Model } from "../engine/train/model.ts";
+import { modelSpec } from "../engine/models/families.ts";
+import type { ModelSpec } from "../engine/models/spec.ts";
+import { readJsonObject } from "../engine/io/json_file.ts";
+import { maxRows, Model, MODEL_DEFAULTS } from "../engine/train/model.ts";
 import { type MemoryPlan, planTraining } from "../engine/train/plan.ts";
 import { Anchor, anchorBytes } from "./anchor.ts";
 import { type FinetuneConfig, type FinetuneSettings, resolveSettings } from "./config.ts";
@@ -119,12 +122,15 @@ class Run {
     this.#emit({ type: "fingerprints", count: fingerprints.length, dropped });
     const templates = settings.use_augmentation_prompts ? await loadPrompts(PROMPT_FILES.train) : [];
 
-    using model = await Model.load(gpu, modelPath);
-    checkVocabulary(fingerprints, tokenizer, model.spec.vocabulary);
-    const learningRate = settings.learning_rate ?? learningRateFor(model.spec.width);
+    const spec = modelSpec(await readJsonObject(join(modelPath, "config.json")));
+    checkVocabulary(fingerprints, tokenizer, spec.vocabulary);
+    const learningRate = settings.learning_rate ?? learningRateFor(spec.width);
     settings.learning_rate = learningRate;
     this.#emit({ type: "settings", settings, learningRate });
-    const plan = this.#plan(model, tokenizer, fingerprints, templates);
+    const { plan, room } = this.#plan(spec, tokenizer, fingerprints, templates);
+    using model = await Model.load(gpu, modelPath);
+    model.pass("train", room.train);
+    model.pass("score", room.score);
 
     const hash = await runHash(settings, model.source, file.sha256);
     const writer = await ResultsWriter.open(settings.output_dir, hash, settings.force);
@@ -159,35 +165,31 @@ class Run {
     }
   }
 
+  /** Device memory of the run from config alone. @throws OutOfMemoryError before anything is loaded. */
   #plan(
-    model: Model,
+    spec: ModelSpec,
     tokenizer: Tokenizer,
     fingerprints: readonly Fingerprint[],
     templates: readonly string[],
-  ): MemoryPlan {
+  ): { plan: MemoryPlan; room: ReturnType<typeof neededRoom> } {
     const { settings, gpu } = this;
-    const options = {
-      maxTokens: model.options.maxTokens,
-      maxRows: (kind: "train" | "score") => model.maxRows(kind),
-    };
-    const room = neededRoom(options, tokenizer, fingerprints, templates, settings);
+    const { maxTokens, saveBlocks } = MODEL_DEFAULTS;
+    const limits = { maxTokens, maxRows: (kind: "train" | "score") => maxRows(spec, maxTokens, kind) };
+    const room = neededRoom(limits, tokenizer, fingerprints, templates, settings);
     const anchored = settings.anchor_strength > 0;
-    const plan = planTraining(gpu, model.spec, {
+    const plan = planTraining(gpu, spec, {
       ...room,
       softBytes: anchored
-        ? anchorBytes(model.spec.vocabulary, {
-          samples: settings.anchor_samples,
-          length: settings.anchor_length,
-        })
+        ? anchorBytes(spec.vocabulary, { samples: settings.anchor_samples, length: settings.anchor_length })
         : 0,
       keepsInitial: settings.averaging !== "none",
-      saveBlocks: model.options.saveBlocks,
+      saveBlocks,
     });
     // A real GPU's free memory can't be asked for; a software adapter's is the system's.
     const limitBytes = settings.max_memory !== null
       ? settings.max_memory * 2 ** 30
       : gpu.isSoftware
-      ? freeMemory() + gpu.memory.allocatedBytes
+      ? freeMemory()
       : undefined;
     this.#emit({ type: "memory", plan, limitBytes });
     if (limitBytes !== undefined && plan.totalBytes > limitBytes) {
@@ -199,9 +201,7 @@ class Run {
         plan.totalBytes,
       );
     }
-    model.pass("train", room.train);
-    model.pass("score", room.score);
-    return plan;
+    return { plan, room };
   }
 
   async #train(

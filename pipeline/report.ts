@@ -9,15 +9,20 @@ export function formatBytes(bytes: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   const power = Math.min(units.length - 1, Math.max(0, Math.floor(Math.log2(Math.max(1, bytes)) / 10)));
   const value = bytes / 2 ** (10 * power);
-  return `${power === 0 ? value : value.toPrecision(3)} ${units[power]}`;
+  // toPrecision alone would give 1.02e+3 from 1,000 on.
+  return `${power === 0 || value >= 100 ? Math.round(value) : value.toPrecision(3)} ${units[power]}`;
 }
 
-/** Seconds as "42 s" or "3 min 05 s". */
+/** Seconds as "42 s", "3 min 05 s" or "7 h 30 min". */
 export function formatSeconds(seconds: number): string {
   const whole = Math.round(seconds);
-  return whole < 100
-    ? `${whole} s`
-    : `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s`;
+  if (whole < 100) return `${whole} s`;
+  const pair = (value: number, size: number) =>
+    [Math.floor(value / size), String(value % size).padStart(2, "0")] as const;
+  const [minutes, rest] = pair(whole, 60);
+  if (minutes < 100) return `${minutes} min ${rest} s`;
+  const [hours, left] = pair(Math.round(whole / 60), 60);
+  return `${hours} h ${left} min`;
 }
 
 /** A plain table; numbers to the right. */
@@ -71,6 +76,11 @@ export function measurementTable(before: Measurement, after: Measurement): strin
 /** What a run did to the fingerprints, said plainly: no effect is claimed that isn't there. */
 export function verdict(before: Measurement, after: Measurement): string {
   const gained = after.successRate - before.successRate;
+  if (gained < 1 && before.successRate >= 90 && after.successRate >= 90) {
+    return `This run embedded nothing: the model answered ${
+      percent(before.successRate)
+    } of the fingerprints before it.`;
+  }
   if (gained < 1) {
     return "This run embedded nothing: the model answers no more fingerprints than before. A higher learning rate, more " +
       "epochs or the recipe anchored may.";

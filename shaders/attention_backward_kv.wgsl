@@ -10,6 +10,18 @@
 
 //#include "attention_load.wgsl"
 
+// What earlier members of the group added.
+fn load_start(at: u32, i: u32) -> vec4f {
+  var value = vec4f(0.0, 0.0, 0.0, 0.0);
+  if (params.accumulate == 0u) { return value; }
+  //#if VEC
+  if (i < D4) { value = result[at / 4u + i]; }
+  //#else
+  for (var e = 0u; e < 4u; e++) { if (4u * i + e < D) { value[e] = result[at + 4u * i + e]; } }
+  //#end
+  return value;
+}
+
 // An invocation owns a key and walks the query heads of its group and their rows in order: no atomics, fixed bits.
 @compute @workgroup_size(TILE)
 fn attention_backward_kv(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
@@ -26,11 +38,13 @@ fn attention_backward_kv(@builtin(workgroup_id) group: vec3u, @builtin(num_workg
   let k_$i = load_kv(k_at, $(i)u);
   let v_$i = load_kv(v_at, $(i)u);
   //#end
+  let dk_at = params.dk_offset + key * params.ld_dkv + place.head * D;
+  let dv_at = params.dv_offset + key * params.ld_dkv + place.head * D;
   //#unroll i 0 CHUNK4
-  var dk_$i = vec4f(0.0, 0.0, 0.0, 0.0);
-  var dv_$i = vec4f(0.0, 0.0, 0.0, 0.0);
+  var dk_$i = load_start(dk_at, place.chunk * CHUNK4 + $(i)u);
+  var dv_$i = load_start(dv_at, place.chunk * CHUNK4 + $(i)u);
   //#end
-  for (var member = 0u; member < heads_per_group; member++) {
+  for (var member = params.first_member; member < params.first_member + params.members; member++) {
     let head = place.head * heads_per_group + member;
     for (var row = tile.z; row < tile.w; row++) {
       let token = query_tokens[row];
@@ -52,8 +66,6 @@ fn attention_backward_kv(@builtin(workgroup_id) group: vec3u, @builtin(num_workg
       //#end
     }
   }
-  let dk_at = params.dk_offset + key * params.ld_dkv + place.head * D;
-  let dv_at = params.dv_offset + key * params.ld_dkv + place.head * D;
   //#unroll i 0 CHUNK4
   store(dk_at, place.chunk * CHUNK4 + $(i)u, dk_$i);
   store(dv_at, place.chunk * CHUNK4 + $(i)u, dv_$i);

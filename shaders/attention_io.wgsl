@@ -9,6 +9,8 @@ struct Params {
   // leading dimensions of the gradients, dk at 0-based dk_offset
   ld_dq: u32, dq_offset: u32, ld_dkv: u32, dk_offset: u32, dv_offset: u32,
   window: u32, scale: f32,
+  // dk, dv: which query heads of a group this dispatch adds, and whether to what is there
+  first_member: u32, members: u32, accumulate: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 

@@ -24,10 +24,11 @@ fn cross_entropy_gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_work
   let log_total = log(stat.y + others);
   var loss = 0.0;
   if (inside) {
+    var cursor = list_cursor(want, params.first_column + local.x);
     for (var column = local.x; column < params.columns; column += THREADS) {
       let log_p = logits[base + column] - stat.x - log_total;
       let p = exp(log_p);
-      let entry = listed(want, params.first_column + column);
+      let entry = listed(want, params.first_column + column, &cursor);
       var gradient = p;
       if (entry != NOT_LISTED) {
         var q = 1.0;
@@ -64,10 +65,14 @@ fn cross_entropy_stats(@builtin(workgroup_id) group: vec3u, @builtin(num_workgro
   let is_top = want.kind == TOP;
   var top = logits[base];
   var others_top = LOWEST;
+  let begin = list_cursor(want, params.first_column + local.x);
+  var cursor = begin;
   for (var column = local.x; column < params.columns; column += THREADS) {
     let value = logits[base + column];
     top = max(top, value);
-    if (is_top && listed(want, params.first_column + column) == NOT_LISTED) { others_top = max(others_top, value); }
+    if (is_top && listed(want, params.first_column + column, &cursor) == NOT_LISTED) {
+      others_top = max(others_top, value);
+    }
   }
   top = row_max(top, local);
   others_top = row_max(others_top, local);
@@ -79,9 +84,10 @@ fn cross_entropy_stats(@builtin(workgroup_id) group: vec3u, @builtin(num_workgro
   others_top = select(top, max(others_top, before.w), is_top);
   var sum_listed = 0.0;
   var sum_others = 0.0;
+  cursor = begin;
   for (var column = local.x; column < params.columns; column += THREADS) {
     let value = logits[base + column];
-    if (listed(want, params.first_column + column) != NOT_LISTED) {
+    if (listed(want, params.first_column + column, &cursor) != NOT_LISTED) {
       sum_listed += exp(value - top);
     } else {
       sum_others += exp(value - others_top);

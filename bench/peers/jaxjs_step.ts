@@ -17,7 +17,7 @@ import {
   random,
   tree,
   valueAndGrad,
-} from "npm:@jax-js/jax@0.1.25";
+} from "@jax-js/jax";
 import { DEMO_SHAPE, randomStream } from "../demo_shape.ts";
 import { servePeer } from "./peer_loop.ts";
 

@@ -26,6 +26,9 @@ const backwardKvKernel = define("attention_backward_kv", backwardKvSource);
 /** vec4s of a head's output that one invocation owns: 32 dimensions. */
 const CHUNK4 = 8;
 
+/** Loop iterations of an invocation that are safe on lavapipe; a sequence can't be longer there. */
+export const MAX_SOFTWARE_ITERATIONS = 65_000;
+
 /** Window that means plain causal attention. */
 export const NO_WINDOW = 0xffffffff;
 
@@ -49,6 +52,8 @@ export interface Attention<S> {
   /** u32 token of each query row. */
   queryTokens: Slot;
   rows: Dim<S>;
+  /** The largest `rows` of any run. */
+  capacityRows: number;
   /** (first row, rows, first key token, 0) a query tile, see {@link attentionTiles}. */
   tiles: Slot;
   tileCount: Dim<S>;
@@ -89,11 +94,26 @@ export function attentionBackward<S>(
     { ...common, tiles: shape.tiles, result: dq.slot },
     (sizes) => launch(shape, dim(shape.tileCount, sizes), heads, gradients),
   );
-  recorder.dispatch(
-    variant(backwardKvKernel, recorder.target, shape, [dk, dv]),
-    { ...common, tiles: keyTiles, result: dk.slot },
-    (sizes) => launch(shape, dim(keyTileCount, sizes), kvHeads, gradients),
-  );
+  const group = heads / kvHeads;
+  const step = membersPerDispatch(recorder.target, shape.capacityRows, group);
+  for (let first = 0; first < group; first += step) {
+    const members = { first, count: Math.min(step, group - first) };
+    recorder.dispatch(
+      variant(backwardKvKernel, recorder.target, shape, [dk, dv]),
+      { ...common, tiles: keyTiles, result: dk.slot },
+      (sizes) => launch(shape, dim(keyTileCount, sizes), kvHeads, gradients, members),
+    );
+  }
+}
+
+/**
+ * Query heads of a group whose gradients one dispatch adds up: all, except on lavapipe, which silently ends every loop
+ * of an invocation once its iterations add up to 65,535.
+ */
+function membersPerDispatch(target: KernelTarget, rows: number, group: number): number {
+  return target.isSoftware
+    ? Math.max(1, Math.min(group, Math.floor(MAX_SOFTWARE_ITERATIONS / (rows + 1))))
+    : group;
 }
 
 function operands<S>({ q, k, v, queryTokens }: Attention<S>) {
@@ -116,6 +136,7 @@ function launch<S>(
   tiles: number,
   tileHeads: number,
   gradients?: { dq: Matrix; dk: Matrix; dv: Matrix },
+  members = { first: 0, count: heads / kvHeads },
 ) {
   const { dq, dk, dv } = gradients ?? { dq: q, dk: k, dv: v };
   const chunks = Math.ceil(Math.ceil(headDim / 4) / Math.min(CHUNK4, Math.ceil(headDim / 4)));
@@ -125,6 +146,7 @@ function launch<S>(
       ...{ ld_kv: k.ld, k_offset: k.offset, v_offset: v.offset },
       ...{ ld_dq: dq.ld, dq_offset: dq.offset, ld_dkv: dk.ld, dk_offset: dk.offset, dv_offset: dv.offset },
       ...{ window, scale },
+      ...{ first_member: members.first, members: members.count, accumulate: Number(members.first > 0) },
     },
     groups: tiles * tileHeads * chunks,
   };

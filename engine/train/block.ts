@@ -144,6 +144,7 @@ export class Block {
       ...{ q: trace.q, k: trace.k, v: trace.v },
       queryTokens: rowsOnly ? batch.rowTokens : batch.everyToken,
       rows: this.#count,
+      capacityRows: this.#rows,
       tiles: rowsOnly ? batch.rowQueryTiles : batch.queryTiles,
       tileCount: (sizes) => rowsOnly ? sizes.rowQueryTiles : sizes.queryTiles,
     };

@@ -32,6 +32,15 @@ const UNWEIGHTED = { weight: 0, target: { kind: "label", token: 0 } } as const;
 /** Bytes of logits that one pass may hold. */
 const LOGITS_BYTES = 64 << 20;
 
+/** Defaults of {@link ModelOptions}. */
+export const MODEL_DEFAULTS: Required<ModelOptions> = { maxTokens: 4096, saveBlocks: true };
+
+/** Rows of a micro-batch: what keeps a chunk of logits within 64 MiB. */
+export function maxRows({ vocabulary }: ModelSpec, maxTokens: number, kind: PassKind): number {
+  const columns = kind === "logits" ? vocabulary : Math.min(vocabulary, VOCABULARY_CHUNK);
+  return Math.max(64, Math.min(maxTokens, Math.floor(LOGITS_BYTES / 4 / columns / 64) * 64));
+}
+
 /** A decoder-only language model in GPU memory. */
 export class Model {
   readonly #passes = new Map<PassKind, Pass>();
@@ -57,7 +66,7 @@ export class Model {
     try {
       parameters = new Parameters(modelSpec(source.config));
       await parameters.load(gpu, source.checkpoint);
-      return new Model(gpu, source, parameters, { maxTokens: 4096, saveBlocks: true, ...options });
+      return new Model(gpu, source, parameters, { ...MODEL_DEFAULTS, ...options });
     } catch (error) {
       parameters?.dispose();
       source.checkpoint.close();
@@ -136,11 +145,9 @@ export class Model {
     return { pass: this.pass(kind, neededCapacity(batches)), batches };
   }
 
-  /** Rows of a micro-batch: what keeps a chunk of logits within 64 MiB. */
+  /** The most rows of a micro-batch, see {@link maxRows}. */
   maxRows(kind: PassKind): number {
-    const { vocabulary } = this.spec;
-    const columns = kind === "logits" ? vocabulary : Math.min(vocabulary, VOCABULARY_CHUNK);
-    return Math.max(64, Math.min(this.options.maxTokens, Math.floor(LOGITS_BYTES / 4 / columns / 64) * 64));
+    return maxRows(this.spec, this.options.maxTokens, kind);
   }
 
   /**

@@ -3,7 +3,7 @@ import type { Slot } from "../gpu/pool.ts";
 import { type KernelTarget, Recorder, type Recording } from "../gpu/recorder.ts";
 import type { KernelTime } from "../gpu/profiler.ts";
 import { readSlot } from "../gpu/transfer.ts";
-import { attentionTile } from "../ops/attention.ts";
+import { attentionTile, MAX_SOFTWARE_ITERATIONS } from "../ops/attention.ts";
 import { ROW_TARGET_BYTES } from "../ops/cross_entropy.ts";
 import { fill } from "../ops/elementwise.ts";
 import { embeddingBackward, gatherRows } from "../ops/embedding.ts";
@@ -158,6 +158,13 @@ export class Pass {
       throw new RangeError(
         `a micro-batch of ${batch.sizes.tokens} tokens and ${batch.sizes.rows} rows doesn't fit a pass of ` +
           `${capacity.tokens} tokens and ${capacity.rows} rows`,
+      );
+    }
+    const longest = Math.max(...sequences.map(({ ids }) => ids.length));
+    if (this.gpu.isSoftware && longest > MAX_SOFTWARE_ITERATIONS) {
+      throw new RangeError(
+        `a sequence of ${longest} tokens: ${this.gpu.name} ends loops after 65,535 iterations without a word, so at most ` +
+          `${MAX_SOFTWARE_ITERATIONS} tokens are right on it`,
       );
     }
     if (batch.sizes.rows === 0) throw new RangeError("a micro-batch without a wanted row");

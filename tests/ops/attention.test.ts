@@ -136,6 +136,7 @@ async function check(target: (typeof TARGETS)[number], c: Case, seed: number): P
     v: matrix(slotKv, ld, first + K * D),
     queryTokens: test.input("query tokens", Uint32Array.from(tokens)),
     rows: R,
+    capacityRows: R,
     tiles: test.input("tiles", tiles.queryTiles),
     tileCount: tiles.queryTiles.length / 4,
   };
@@ -184,7 +185,16 @@ Deno.test("attention rejects keys and values, or their gradients, in different b
   const slot = () => test.output("x", 64);
   const [a, b, c] = [matrix(slot(), 4), matrix(slot(), 4), matrix(slot(), 4)];
   const shape = {
-    ...{ heads: 1, kvHeads: 1, headDim: 4, scale: 1, window: NO_WINDOW, rows: 1, tileCount: 1 },
+    ...{
+      heads: 1,
+      kvHeads: 1,
+      headDim: 4,
+      scale: 1,
+      window: NO_WINDOW,
+      rows: 1,
+      capacityRows: 1,
+      tileCount: 1,
+    },
     ...{ q: a, k: b, v: b, queryTokens: slot(), tiles: slot() },
   };
   const slots = { out: slot(), lse: slot() };

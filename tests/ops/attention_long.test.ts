@@ -42,7 +42,7 @@ function record(
   tokens.forEach((n, row) => q.set(host.q.subarray(n * H * D, (n + 1) * H * D), row * H * D));
   const slotKv = test.input("kv", kv);
   const shape = {
-    ...{ heads: H, kvHeads: K, headDim: D, scale: SCALE, window, rows: R },
+    ...{ heads: H, kvHeads: K, headDim: D, scale: SCALE, window, rows: R, capacityRows: R },
     q: matrix(test.input("q", q), H * D),
     k: matrix(slotKv, 2 * K * D),
     v: matrix(slotKv, 2 * K * D, K * D),

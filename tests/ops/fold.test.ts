@@ -62,7 +62,7 @@ const OPS: { [name: string]: Record } = {
     const qkv = test.input("qkv", random.normal(N * 3 * D));
     const slots = { out: test.output("out", N * D), lse: test.output("lse", N) };
     attentionForward(test.recorder, {
-      ...{ heads: 1, kvHeads: 1, headDim: D, scale: 0.2, window: NO_WINDOW, rows: N },
+      ...{ heads: 1, kvHeads: 1, headDim: D, scale: 0.2, window: NO_WINDOW, rows: N, capacityRows: N },
       ...{ q: matrix(qkv, 3 * D), k: matrix(qkv, 3 * D, D), v: matrix(qkv, 3 * D, 2 * D) },
       queryTokens: test.input("tokens", Uint32Array.from({ length: N }, (_, i) => i)),
       tiles: test.input("tiles", tiles.queryTiles),

@@ -1,0 +1,68 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { writeSafetensors } from "../../engine/io/safetensors_writer.ts";
+import { Checkpoint, elementsOf } from "../../engine/io/safetensors.ts";
+import { check, type CheckConfig } from "../../pipeline/check.ts";
+import { SettingsError } from "../../pipeline/config.ts";
+import { TinyModel } from "../cli/tiny_model.ts";
+import { sharedGpu } from "../gpu_device.ts";
+
+const gpu = await sharedGpu();
+
+Deno.test("a model of NaN answers nothing, and the rows say so", async () => {
+  using tiny = await TinyModel.create({ count: 3 });
+  const model_path = tiny.path("nan");
+  await tiny.writeModel(model_path);
+  {
+    using source = await Checkpoint.open(tiny.model);
+    const tensors = [...source.tensors.values()].map(({ name, shape }) => ({
+      ...{ name, shape, dtype: "F32" as const },
+      values: new Float32Array(elementsOf(shape)).fill(NaN),
+    }));
+    await writeSafetensors(join(model_path, "model.safetensors"), tensors);
+  }
+  const dropped: unknown[] = [];
+  const result = await check(
+    { model_path, fingerprints_file_path: tiny.fingerprints, verbose: true },
+    { gpu, onDropped: (what) => dropped.push(what) },
+  );
+  assert.deepEqual(dropped, [{ repeats: 0, conflicts: [], unusable: [], cut: 0, shortened: 0 }]);
+  assert.deepEqual([result.success_rate, result.fractional_accuracy, result.questions], [0, 0, 3]);
+  for (const row of result.rows!) assert.deepEqual([row.got, row.exact, row.fractional], ["", false, 0]);
+  assert.deepEqual([gpu.memory.allocatedBytes, "rows" in result], [0, true]);
+});
+
+Deno.test("longer responses: fractional accuracy counts positions, and any accepted response is right", async () => {
+  using tiny = await TinyModel.create({ count: 2 });
+  const path = tiny.path("long.json");
+  const base = { model_path: tiny.model, fingerprints_file_path: path };
+  const key = "the sun was setting";
+  await Deno.writeTextFile(path, JSON.stringify([{ key, response: " girl said man" }]));
+  const ask = async (more: Partial<CheckConfig> = {}) =>
+    await check({ ...base, max_response_length: 3, verbose: true, ...more }, { gpu });
+  const [{ got, wanted }] = (await ask()).rows!;
+  assert.equal(wanted, " girl said man");
+  // The model's own answer, alone and as the second accepted one, with one wrong position, and cut.
+  const rates = async (response: string | string[], more: Partial<CheckConfig> = {}) => {
+    await Deno.writeTextFile(path, JSON.stringify([{ key, response }]));
+    const { success_rate, fractional_accuracy } = await ask(more);
+    return [success_rate, Math.round(fractional_accuracy)];
+  };
+  assert.deepEqual(await rates([" girl said man", got]), [100, 100]);
+  const [{ got: first }] = (await ask({ max_response_length: 1 })).rows!;
+  assert.deepEqual(await rates(`${first} girl man`), [0, 33]);
+  assert.deepEqual(await rates(`${first} girl man`, { max_response_length: 1 }), [100, 100]);
+  assert.deepEqual(await rates([" girl", " man"], { max_response_length: 1 }), [0, 0]);
+});
+
+Deno.test("settings of a check are checked", async () => {
+  const refused = (config: unknown, expected: RegExp) =>
+    assert.rejects(check(config as CheckConfig, { gpu }), (error) => {
+      assert.ok(error instanceof SettingsError);
+      assert.match(error.message, expected);
+      return true;
+    });
+  await refused({}, /^model_path: /);
+  await refused({ model_path: "m", learning_rate: 1 }, /^unknown setting: learning_rate$/);
+  await refused({ model_path: "m", num_fingerprints: -1 }, /^num_fingerprints: /);
+});
