@@ -2,7 +2,14 @@
 import type { Gpu } from "../engine/gpu/context.ts";
 import { observeDispatches, Recorder, type Recording } from "../engine/gpu/recorder.ts";
 import type { Slot } from "../engine/gpu/pool.ts";
-import { chooseGemmTile, gemm, GEMM_TILES, type GemmLayout, type GemmTile } from "../engine/ops/matmul.ts";
+import {
+  chooseGemmTile,
+  gemm,
+  GEMM_TILES,
+  type GemmLayout,
+  type GemmTile,
+  gemmTileRuns,
+} from "../engine/ops/matmul.ts";
 import { matrix } from "../engine/tensor/matrix.ts";
 import { Model } from "../mod.ts";
 import { openGpu } from "../pipeline/gpu.ts";
@@ -150,7 +157,7 @@ async function measure(gpu: Gpu, shape: Shape, tiles: GemmTile[], rounds: number
 
 async function run({ rounds, progress }: BenchOptions): Promise<BenchResult> {
   using gpu = await openGpu();
-  const tiles = Object.keys(GEMM_TILES) as GemmTile[];
+  const tiles = (Object.keys(GEMM_TILES) as GemmTile[]).filter((tile) => gemmTileRuns(gpu, tile));
   const cubes = (["NT", "NN", "TN"] as const).map((layout) => ({ layout, M: 512, N: 512, K: 512, count: 0 }));
   const measured: Measured[] = [];
   for (const shape of [...cubes, ...await demoShapes(gpu)]) {

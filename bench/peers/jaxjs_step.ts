@@ -8,16 +8,7 @@
  * No clipping: it has no counterpart in jax-js and costs next to nothing.
  */
 import { parseArgs } from "node:util";
-import {
-  defaultDevice,
-  init,
-  jit,
-  nn,
-  numpy as np,
-  random,
-  tree,
-  valueAndGrad,
-} from "@jax-js/jax";
+import { defaultDevice, init, jit, nn, numpy as np, random, tree, valueAndGrad } from "@jax-js/jax";
 import { DEMO_SHAPE, randomStream } from "../demo_shape.ts";
 import { servePeer } from "./peer_loop.ts";
 

@@ -38,6 +38,8 @@ export class Gpu {
   readonly isSoftware: boolean;
   readonly limits: Readonly<GpuLimits>;
   readonly hasTimestamps: boolean;
+  /** WGSL's subgroup functions work without an `enable`, on at least 8 invocations. */
+  readonly hasSubgroups: boolean;
   /** Compiled pipelines by variant key. Only engine/gpu/ uses it. */
   readonly pipelines: Map<string, { pipeline: GPUComputePipeline; layout: GPUBindGroupLayout }> = new Map();
   #allocatedBytes = 0;
@@ -53,6 +55,8 @@ export class Gpu {
     this.isSoftware = info?.isFallbackAdapter === true || SOFTWARE_ADAPTER.test(this.name);
     this.hasTimestamps = device.features.has("timestamp-query");
     this.#ownsDevice = options.device === undefined;
+    this.hasSubgroups = this.#ownsDevice && device.features.has("subgroups") &&
+      (info?.subgroupMinSize ?? 0) >= 8;
     const limits = {} as GpuLimits;
     for (const name of LIMIT_NAMES) {
       limits[name] = Math.min(device.limits[name], options.limits?.[name] ?? Infinity);
@@ -213,12 +217,15 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
   }
   const requiredLimits: Record<string, number> = {};
   for (const name of LIMIT_NAMES) requiredLimits[name] = adapter.limits[name];
-  const requiredFeatures: GPUFeatureName[] = adapter.features.has("timestamp-query")
-    ? ["timestamp-query"]
-    : [];
+  const timestamps: GPUFeatureName[] = adapter.features.has("timestamp-query") ? ["timestamp-query"] : [];
+  const request = (requiredFeatures: GPUFeatureName[]) =>
+    adapter.requestDevice({ requiredLimits, requiredFeatures });
   let device: GPUDevice;
   try {
-    device = await adapter.requestDevice({ requiredLimits, requiredFeatures });
+    // Deno gives subgroups without listing them. Where they are listed, WGSL needs an `enable` that Deno rejects.
+    device = adapter.features.has("subgroups")
+      ? await request(timestamps)
+      : await request([...timestamps, "subgroups"]).catch(() => request(timestamps));
   } catch (error) {
     throw new GpuUnavailableError(`the adapter ${adapter.info.description} gave no device: ${error}`);
   }

@@ -10,6 +10,8 @@ export type Binding = Slot | { slot: Slot; byteOffset: number; bytes: number };
 /** What kernel choice may depend on besides shapes. */
 export interface KernelTarget {
   readonly isSoftware: boolean;
+  /** Kernels may use subgroup functions, on at least 8 invocations. */
+  readonly hasSubgroups?: boolean;
 }
 
 /** A size that is fixed, or known only when a recording runs. */

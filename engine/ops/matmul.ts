@@ -1,5 +1,6 @@
 import tiledSource from "../../shaders/gemm_tiled.wgsl" with { type: "text" };
 import registerSource from "../../shaders/gemm_register.wgsl" with { type: "text" };
+import shuffleSource from "../../shaders/gemm_shuffle.wgsl" with { type: "text" };
 import ioSource from "../../shaders/gemm_io.wgsl" with { type: "text" };
 import { defineKernel, type KernelVariant } from "../gpu/kernel.ts";
 import type { Slot } from "../gpu/pool.ts";
@@ -15,10 +16,19 @@ const register = defineKernel({
   includes,
 });
 
+const shuffle = defineKernel({
+  name: "gemm_shuffle",
+  file: "gemm_shuffle.wgsl",
+  source: shuffleSource,
+  includes,
+});
+
 /** Tile shapes by name; `outputs` is the [rows, columns] of C that one workgroup computes. */
 export const GEMM_TILES = {
   /** For software adapters: 16×8 outputs an invocation, no workgroup memory. */
   register: { kernel: register, constants: { TM: 16, TN: 8 }, outputs: [16, 64] },
+  /** Where subgroups can be had as well: A is shared by shuffles, twice as fast on lavapipe. */
+  shuffle: { kernel: shuffle, constants: { TM: 32, TN: 8 }, outputs: [32, 64] },
   large: {
     kernel: tiled,
     constants: { THREADS_M: 16, THREADS_N: 16, TM: 8, TN: 8, TK: 16 },
@@ -59,12 +69,17 @@ export interface Gemm<S> {
 
 /** Picks a tile by shape and adapter class: the largest that still gives the GPU some 200 workgroups. */
 export function chooseGemmTile(target: KernelTarget, m: number, n: number): GemmTile {
-  if (target.isSoftware) return "register";
+  if (target.isSoftware) return target.hasSubgroups ? "shuffle" : "register";
   for (const tile of ["large", "medium"] as const) {
     const [rows, columns] = GEMM_TILES[tile].outputs;
     if (Math.ceil(m / rows) * Math.ceil(n / columns) >= 200) return tile;
   }
   return "small";
+}
+
+/** Whether a tile's kernel compiles and is right on this adapter. */
+export function gemmTileRuns(target: KernelTarget, tile: GemmTile): boolean {
+  return tile !== "shuffle" || target.hasSubgroups === true;
 }
 
 /** The variant for a layout; `vec` when all leading dimensions, offsets and vector axes are multiples of 4. */

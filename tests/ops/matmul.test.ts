@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import type { KernelTarget } from "../../engine/gpu/recorder.ts";
-import { chooseGemmTile, gemm, GEMM_TILES, type GemmLayout, type GemmTile } from "../../engine/ops/matmul.ts";
+import {
+  chooseGemmTile,
+  gemm,
+  GEMM_TILES,
+  type GemmLayout,
+  type GemmTile,
+  gemmTileRuns,
+} from "../../engine/ops/matmul.ts";
 import { matrix } from "../../engine/tensor/matrix.ts";
 import { assertSameBits } from "../compare.ts";
 import { sharedGpu } from "../gpu_device.ts";
@@ -10,7 +17,7 @@ import { assertSomeNaN, assertWithin, OpTest, U } from "./support.ts";
 
 const gpu = await sharedGpu();
 const LAYOUTS: GemmLayout[] = ["NT", "NN", "TN"];
-const TILES = Object.keys(GEMM_TILES) as GemmTile[];
+const TILES = (Object.keys(GEMM_TILES) as GemmTile[]).filter((tile) => gemmTileRuns(gpu, tile));
 const target: KernelTarget = { isSoftware: true };
 
 /** A matrix in host memory, inside a larger array. */
@@ -170,7 +177,7 @@ Deno.test("gemm: fewer rows than the capacity leave the rest alone, whatever was
     rows: number;
     first: boolean;
   }
-  for (const tile of ["register", "small"] as const) {
+  for (const tile of TILES.filter((tile) => ["register", "shuffle", "small"].includes(tile))) {
     using test = new OpTest<Sizes>(gpu, target);
     const random = new Random(42);
     const [capacity, n, k] = [40, 8, 12];
@@ -214,6 +221,7 @@ Deno.test("gemm: fewer rows than the capacity leave the rest alone, whatever was
 Deno.test("the tile is chosen by shape and adapter class, and never needs the step's own sizes", () => {
   const hardware = { isSoftware: false };
   assert.equal(chooseGemmTile({ isSoftware: true }, 4096, 4096), "register");
+  assert.equal(chooseGemmTile({ isSoftware: true, hasSubgroups: true }, 4096, 4096), "shuffle");
   assert.equal(chooseGemmTile(hardware, 4096, 4096), "large");
   assert.equal(chooseGemmTile(hardware, 1024, 1024), "medium");
   assert.equal(chooseGemmTile(hardware, 16, 4096), "small");
