@@ -129,15 +129,21 @@ class Run {
     this.#emit({ type: "settings", settings, learningRate });
     const { plan, room } = this.#plan(spec, tokenizer, fingerprints, templates);
     using model = await Model.load(gpu, modelPath);
-    model.pass("train", room.train);
-    model.pass("score", room.score);
 
     const hash = await runHash(settings, model.source, file.sha256);
     const writer = await ResultsWriter.open(settings.output_dir, hash, settings.force);
     try {
       const before = await this.#measure("before", model, modelPath, tokenizer, fingerprints);
       gpu.resetPeak();
-      const trained = await this.#train(model, tokenizer, fingerprints, templates, learningRate, writer);
+      const trained = await this.#train(
+        model,
+        tokenizer,
+        fingerprints,
+        templates,
+        learningRate,
+        room,
+        writer,
+      );
       const { peakBytes } = gpu.memory;
       this.#emit({ type: "phase", name: "saving" });
       await model.save(writer.modelFolder, {
@@ -210,6 +216,7 @@ class Run {
     fingerprints: readonly Fingerprint[],
     templates: readonly string[],
     learningRate: number,
+    room: ReturnType<typeof neededRoom>,
     writer: ResultsWriter,
   ): Promise<{ epochs: number; stoppedEarly: boolean }> {
     const { settings, hooks: { signal } } = this;
@@ -218,6 +225,8 @@ class Run {
     try {
       if (settings.anchor_strength > 0) {
         this.#emit({ type: "phase", name: "writing anchor texts" });
+        // One kind of pass at a time, so that the anchor takes no more memory than training.
+        model.release("score");
         anchor = await Anchor.create(model, {
           ...{
             samples: settings.anchor_samples,
@@ -232,6 +241,8 @@ class Run {
         model.useSoftTables(anchor.tables);
       }
       this.#emit({ type: "phase", name: "training" });
+      model.pass("train", room.train);
+      model.pass("score", room.score);
       return await trainFingerprints({
         ...{ model, tokenizer, fingerprints, templates, anchor, settings, learningRate, signal },
         onEpoch: async (log) => {

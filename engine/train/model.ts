@@ -102,11 +102,8 @@ export class Model {
   /** Tables that soft targets point into, from now on. The caller keeps them alive. */
   useSoftTables(soft: SoftTables | undefined): void {
     if (soft === this.#soft) return;
-    const capacity = this.#passes.get("train")?.options.capacity;
     this.#soft = soft;
     this.release("train");
-    // Without tables the pass may never be needed again.
-    if (capacity && soft) this.pass("train", capacity);
   }
 
   /** A recorded pass with room for `capacity`. */
