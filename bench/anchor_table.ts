@@ -227,7 +227,7 @@ async function writeTable(): Promise<void> {
     `Before: held-out loss ${before.heldOutLoss.toFixed(4)} nats a token, facts ${
       (100 * before.factAccuracy).toFixed(1)
     } %.`,
-    "Measured on the saved folder, read back. Mean over the seeds, the worst in brackets. Learning rate 3e-3 throughout;",
+    "Measured on the saved folder, read back. Mean over the seeds, the worst in brackets. Learning rate 3e-3, `anchor` 2e-3;",
     "`nothing` and `recursive` (λ 0.25, constant rate) stop at loss 0.005 or after 80 epochs; `final averaging` interpolates",
     "the run with nothing; `anchor` is the default recipe, 40 epochs.",
     "",

@@ -32,7 +32,8 @@ export function command(args: readonly string[], options: RunOptions = {}): Deno
     args: [...first, ...run],
     cwd: options.cwd ?? import.meta.dirname,
     clearEnv: true,
-    env: { ...inherited, DENO_NO_UPDATE_CHECK: "1", ...options.env },
+    // Without a runtime folder Mesa complains on stderr.
+    env: { XDG_RUNTIME_DIR: "/tmp", ...inherited, DENO_NO_UPDATE_CHECK: "1", ...options.env },
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
