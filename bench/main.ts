@@ -1,5 +1,6 @@
 /**
  * `deno task bench [name…]`: runs all benchmarks or the named ones and prints their tables as Markdown.
+ *   (bench/anchor_table.ts, which takes half an hour, is a program of its own)
  *   --json FILE       also writes the figures with their circumstances; only for one benchmark
  *   --save            the same to bench/results/<name>-<date>-<adapter>.json
  *   --rounds N        measured rounds (default 7)
@@ -12,9 +13,10 @@ import { parseArgs } from "node:util";
 import type { Benchmark, BenchResult } from "./benchmark.ts";
 import { type Environment, environment } from "./environment.ts";
 import { gemmBenchmark } from "./gemm.ts";
+import { memoryBenchmark } from "./memory.ts";
 import { stepBenchmark } from "./step.ts";
 
-const BENCHMARKS: Benchmark[] = [stepBenchmark, gemmBenchmark];
+const BENCHMARKS: Benchmark[] = [stepBenchmark, gemmBenchmark, memoryBenchmark];
 
 function usage(problem: string): never {
   console.error(problem);

@@ -72,6 +72,6 @@ Deno.test("unknown settings and wrong values are named, all at once", () => {
 });
 
 Deno.test("the learning rate falls with the width", () => {
-  assert.equal(learningRateFor(128), 3e-3);
-  assert.equal(learningRateFor(4096), 3e-3 / 32);
+  assert.equal(learningRateFor(128), 2e-3);
+  assert.equal(learningRateFor(4096), 2e-3 / 32);
 });

@@ -69,6 +69,6 @@ Deno.test("resolveSettings: unknown names and values out of range are named", ()
 });
 
 Deno.test("learningRateFor: as measured at 128, in inverse proportion to the width", () => {
-  assert.equal(learningRateFor(128), 3e-3);
-  assertNear("4096", learningRateFor(4096), 3e-3 / 32, 1e-18);
+  assert.equal(learningRateFor(128), 2e-3);
+  assertNear("4096", learningRateFor(4096), 2e-3 / 32, 1e-18);
 });
