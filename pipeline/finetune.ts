@@ -3,7 +3,7 @@ import type { Gpu } from "../engine/gpu/context.ts";
 import { OutOfMemoryError } from "../engine/gpu/errors.ts";
 import { modelSpec } from "../engine/models/families.ts";
 import type { ModelSpec } from "../engine/models/spec.ts";
-import { readJsonObject } from "../engine/io/json_file.ts";
+import { readModelConfig } from "../engine/io/model_dir.ts";
 import { maxRows, Model, MODEL_DEFAULTS } from "../engine/train/model.ts";
 import { type MemoryPlan, planTraining } from "../engine/train/plan.ts";
 import { Anchor, anchorBytes } from "./anchor.ts";
@@ -122,7 +122,7 @@ class Run {
     this.#emit({ type: "fingerprints", count: fingerprints.length, dropped });
     const templates = settings.use_augmentation_prompts ? await loadPrompts(PROMPT_FILES.train) : [];
 
-    const spec = modelSpec(await readJsonObject(join(modelPath, "config.json")));
+    const spec = modelSpec(await readModelConfig(modelPath));
     checkVocabulary(fingerprints, tokenizer, spec.vocabulary);
     const learningRate = settings.learning_rate ?? learningRateFor(spec.width);
     settings.learning_rate = learningRate;

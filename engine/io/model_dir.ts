@@ -35,6 +35,11 @@ export interface ModelDir {
  * @throws JsonFileError or SafetensorsError if one of them is malformed
  */
 export async function openModelDir(dir: string): Promise<ModelDir> {
+  return { dir, config: await readModelConfig(dir), checkpoint: await Checkpoint.open(dir) };
+}
+
+/** Reads config.json of a model folder, without its weights; throws as {@link openModelDir}. */
+export async function readModelConfig(dir: string): Promise<Record<string, unknown>> {
   const info = await statOrUndefined(dir);
   if (info === undefined) {
     throw new ModelDirError(dir, "no such folder: expected a Hugging Face model folder");
@@ -44,8 +49,7 @@ export async function openModelDir(dir: string): Promise<ModelDir> {
   if (await statOrUndefined(configPath) === undefined) {
     throw new ModelDirError(dir, "has no config.json: expected a Hugging Face model folder");
   }
-  const config = await readJsonObject(configPath);
-  return { dir, config, checkpoint: await Checkpoint.open(dir) };
+  return await readJsonObject(configPath);
 }
 
 /** Options of {@link saveModelDir}. */

@@ -40,7 +40,7 @@ Deno.test("finetune says what it does, one line an epoch, without escape codes",
   for (const text of [first.out, first.err]) assert.ok(!text.includes("\x1b") && !text.includes("\r"));
   assert.match(first.out, /^adapter: \S/);
   assert.match(first.out, /^fingerprints: 12$/m);
-  assert.match(first.out, /^settings: .*learning_rate=0.012 .*recipe=anchored/m);
+  assert.match(first.out, /^settings: .*learning_rate=0.008 .*recipe=anchored/m);
   assert.match(first.out, /^memory: [\d.]+ MiB of device memory: weights /m);
   assert.equal(
     first.out.match(/^epoch +\d+\/10 {2}loss \d+\.\d{4} {2}anchor \d+\.\d{4} {2}success [\d.]+ %/gm)?.length,
@@ -71,7 +71,7 @@ Deno.test("the results folder has model, settings, log and secrets, the secrets 
   }
   const config = await json(join(results, "config.json"));
   assert.deepEqual(
-    { ...config.settings, ...settings, recipe: "anchored", num_fingerprints: 12, learning_rate: 0.012 },
+    { ...config.settings, ...settings, recipe: "anchored", num_fingerprints: 12, learning_rate: 0.008 },
     config.settings,
   );
   assert.equal(config.before.successRate, 0);
