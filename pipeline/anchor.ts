@@ -106,6 +106,11 @@ async function writeTexts(model: Model, options: AnchorOptions): Promise<number[
   const V = model.spec.vocabulary;
   // Bounded groups, so that host memory holds few rows of a large vocabulary.
   const group = Math.max(1, Math.min(samples, Math.floor((64 << 20) / 4 / V)));
+  // Recorded once for the longest texts, not anew for each token.
+  model.pass("logits", {
+    tokens: Math.min(model.options.maxTokens, samples * (startIds.length + length)),
+    rows: Math.min(model.maxRows("logits"), samples * length),
+  });
   for (let t = 0; t < length; t++) {
     const open = texts.map((ids, index) => ({ ids, index }))
       .filter(({ ids }) => ids.length === startIds.length + t && (t === 0 || ids.at(-1) !== eosId));
