@@ -28,6 +28,8 @@ interface Case {
   /** One [N, (H + 2K)·D + pad] buffer holds q, k and v, and another their gradients. */
   packed?: number;
   poison?: "q" | "k" | "v" | "dout";
+  /** Rows that the recording has room for: many split the group's heads over dispatches on software adapters. */
+  room?: number;
 }
 
 const CASES: Case[] = [
@@ -40,6 +42,8 @@ const CASES: Case[] = [
   { lengths: [9, 70, 12, 1], H: 4, K: 2, D: 37, window: 20, queries: (b, t) => b !== 3 && t > 7, packed: 0 },
   { lengths: [18, 50], H: 3, K: 1, D: 128, queries: (b) => b === 1 },
   { lengths: [1], H: 2, K: 1, D: 4 },
+  { lengths: [9, 21], H: 6, K: 1, D: 16, packed: 0, room: 30_000 },
+  { lengths: [9, 5], H: 5, K: 1, D: 6, room: 60_000 },
   { lengths: [3, 21], H: 4, K: 2, D: 16, window: 4, packed: 0, poison: "q" },
   { lengths: [3, 21], H: 4, K: 2, D: 16, window: 4, packed: 0, poison: "k" },
   { lengths: [3, 21], H: 4, K: 2, D: 16, packed: 8, poison: "v" },
@@ -136,7 +140,7 @@ async function check(target: (typeof TARGETS)[number], c: Case, seed: number): P
     v: matrix(slotKv, ld, first + K * D),
     queryTokens: test.input("query tokens", Uint32Array.from(tokens)),
     rows: R,
-    capacityRows: R,
+    capacityRows: c.room ?? R,
     tiles: test.input("tiles", tiles.queryTiles),
     tileCount: tiles.queryTiles.length / 4,
   };

@@ -3,7 +3,14 @@ import { adamw } from "../../engine/ops/adamw.ts";
 import { average } from "../../engine/ops/elementwise.ts";
 import { globalNorm } from "../../engine/ops/global_norm.ts";
 import { Recorder } from "../../engine/gpu/recorder.ts";
-import { assertClose, assertMaxAbs, assertNear, floats, loadOptimizerGolden } from "../golden.ts";
+import {
+  assertClose,
+  assertMaxAbs,
+  assertNear,
+  assertRelL2,
+  floats,
+  loadOptimizerGolden,
+} from "../golden.ts";
 import { sharedGpu } from "../gpu_device.ts";
 import { Random } from "../random.ts";
 import { float64 } from "../reference/linear_algebra.ts";
@@ -80,6 +87,7 @@ for (const target of TARGETS) {
           const gradient = row(`grad.${i}`, i);
           parts[i] = parts[i].map((x, j) => 0.9 * x + 0.1 * factor * Math.abs(gradient[j]));
           assertWithin(`step ${s} m ${i}`, m, row(`${name}.m.${i}`, i), parts[i].map((x) => 20 * U * x));
+          assertRelL2(`step ${s} m ${i}`, m, row(`${name}.m.${i}`, i), 1e-5);
           assertClose(`step ${s} v ${i}`, v, row(`${name}.v.${i}`, i), { relative: 1e-5 });
         });
       }
