@@ -83,11 +83,11 @@ async function decode(model: Model, prefixIds: readonly number[], answers: Answe
     const open = answers.filter((answer) => lengthOf(answer) > t);
     if (!open.length) break;
     const scored = await model.score(open.map(({ promptIds, got }) => {
-      const ids = [...prefixIds, ...promptIds, ...got, 0];
+      // A NaN row's −1 is no token to go on from; 0 is, and −1 stays wrong.
+      const ids = [...prefixIds, ...promptIds, ...got.map((token) => Math.max(0, token)), 0];
       return { ids, labels: ids.map((_, i) => i === ids.length - 1 ? 0 : -100) };
     }));
-    // A NaN row gives −1, which can't be fed back; 0 can, and the answer is wrong either way.
-    open.forEach(({ got }, i) => got.push(Math.max(0, scored[i][0].greedy)));
+    open.forEach(({ got }, i) => got.push(scored[i][0].greedy));
   }
   for (const answer of answers) {
     for (const response of answer.fingerprint.responses) {

@@ -24,7 +24,10 @@ export class Profiler {
       throw new RangeError(`profiling ${passes} dispatches needs more than 4096 timestamps`);
     }
     this.#gpu = gpu;
-    this.#queries = gpu.device.createQuerySet({ type: "timestamp", count: passes * 2 });
+    this.#queries = gpu.guard(
+      `${passes * 2} timestamps`,
+      () => gpu.device.createQuerySet({ type: "timestamp", count: passes * 2 }),
+    );
     const bytes = passes * 16;
     this.#resolved = gpu.createBuffer(
       bytes,

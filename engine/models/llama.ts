@@ -19,16 +19,24 @@ const NAMES: TensorNames = {
 
 /** Llama 1 to 3.x. */
 export function llama(config: ConfigReader): ModelSpec {
-  return decoder(config, () => null);
+  return decoder(config, () => null, config.count("num_attention_heads"));
 }
 
-/** Mistral: Llama with a sliding window in every block; the class default of the window is 4096, null means none. */
+/**
+ * Mistral: Llama with a sliding window in every block. The class defaults are a window of 4096 (null means none) and 8 key
+ * and value heads (null means as many as query heads).
+ */
 export function mistral(config: ConfigReader): ModelSpec {
   const window = config.fields.sliding_window === null ? null : config.count("sliding_window", 4096);
-  return decoder(config, () => window);
+  const heads = config.count("num_attention_heads");
+  return decoder(config, () => window, config.fields.num_key_value_heads === null ? heads : 8);
 }
 
-function decoder(config: ConfigReader, window: (layer: number) => number | null): ModelSpec {
+function decoder(
+  config: ConfigReader,
+  window: (layer: number) => number | null,
+  defaultKvHeads: number,
+): ModelSpec {
   config.only("hidden_act", "silu", "swish");
   config.only("attention_bias", false);
   config.only("mlp_bias", false);
@@ -37,7 +45,7 @@ function decoder(config: ConfigReader, window: (layer: number) => number | null)
   const width = config.count("hidden_size");
   const layers = config.count("num_hidden_layers");
   const heads = config.count("num_attention_heads");
-  const kvHeads = config.count("num_key_value_heads", heads);
+  const kvHeads = config.count("num_key_value_heads", defaultKvHeads);
   if (heads % kvHeads) {
     throw new ConfigError(
       "num_key_value_heads",

@@ -54,6 +54,14 @@ Deno.test("modelSpec: mistral's window is 4096 where the field is absent, none w
   assert.deepEqual(modelSpec({ ...TINY, sliding_window: 5 }).windows, [null, null]);
 });
 
+Deno.test("modelSpec: mistral has 8 key and value heads where the field is absent, the query's where it is null", () => {
+  const { num_key_value_heads: _, ...rest } = TINY;
+  const wide = { ...rest, model_type: "mistral", num_attention_heads: 16, hidden_size: 32 };
+  assert.equal(modelSpec(wide).kvHeads, 8);
+  assert.equal(modelSpec({ ...wide, num_key_value_heads: null }).kvHeads, 16);
+  assert.equal(modelSpec({ ...wide, model_type: "llama" }).kvHeads, 16);
+});
+
 Deno.test("modelSpec: every field that is missing, wrong or not supported is named", () => {
   const without = (field: string) => {
     const { [field]: _, ...rest } = TINY;
