@@ -130,20 +130,26 @@ export class Recording<S> {
   readonly #readback: ReadbackBuffer;
 
   constructor(readonly gpu: Gpu, readonly pool: Pool, dispatches: readonly Dispatch<S>[]) {
-    for (const slot of pool.slots) slot.realize(gpu);
     const bytes = Math.max(1, dispatches.length) * UNIFORM_STRIDE;
     this.#uniformData = new DataView(new ArrayBuffer(bytes));
     this.#uniforms = gpu.createBuffer(bytes, "params", GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST);
     this.#readback = new ReadbackBuffer(gpu);
-    this.#prepared = dispatches.map((dispatch, index) => {
-      const entry = compileKernel(gpu, dispatch.variant);
-      return {
-        ...dispatch,
-        entry,
-        group: this.#bindGroup(dispatch, entry),
-        uniformOffset: index * UNIFORM_STRIDE,
-      };
-    });
+    try {
+      for (const slot of pool.slots) slot.realize(gpu);
+      this.#prepared = dispatches.map((dispatch, index) => {
+        const entry = compileKernel(gpu, dispatch.variant);
+        return {
+          ...dispatch,
+          entry,
+          group: this.#bindGroup(dispatch, entry),
+          uniformOffset: index * UNIFORM_STRIDE,
+        };
+      });
+    } catch (error) {
+      // Over a limit: what was made so far must not stay.
+      this.dispose();
+      throw error;
+    }
   }
 
   #bindGroup({ variant, bindings }: Dispatch<S>, entry: PipelineEntry): GPUBindGroup {

@@ -72,8 +72,11 @@ Deno.test("recorder: a binding over the device's limit is refused by name", asyn
     name: "RangeError",
     message: /"x" \(x\) is 2048 bytes, but .* binds at most 1024/,
   });
+  assert.equal(small.memory.allocatedBytes, 0);
   const windows = new Recorder<void>(small);
-  windows.dispatch(addValue.variant(), { x: { slot: x, byteOffset: 1024, bytes: 1024 }, y }, () => null);
+  const slot = windows.pool.acquire(2048, "x");
+  const bindings = { x: { slot, byteOffset: 1024, bytes: 1024 }, y: windows.pool.acquire(1024, "y") };
+  windows.dispatch(addValue.variant(), bindings, () => null);
   windows.finish(small);
   await small.check();
 });
