@@ -18,7 +18,7 @@ export interface AnchorOptions {
   eosId?: number;
   /** Tokens listed by name where the vocabulary is too large to keep whole. Default 128. */
   topTokens?: number;
-  /** Vocabularies up to this size are kept whole. Default 8192. */
+  /** Vocabularies up to this size are kept whole, if all distributions fit 128 MiB. Default 8192. */
   wholeUpTo?: number;
   signal?: AbortSignal;
   onProgress?: (done: number, total: number) => void;
@@ -151,17 +151,29 @@ export function softmax(logits: ArrayLike<number>): Float64Array {
   return out;
 }
 
+/** Bytes of whole distributions that every adapter binds (WebGPU's guaranteed 128 MiB); more are kept in buckets. */
+const WHOLE_BYTES = 128 << 20;
+
+/** Whether the distributions of all texts are kept whole, or as the likeliest tokens and one bucket. */
+function keepsWhole(
+  vocabulary: number,
+  { samples, length, wholeUpTo = 8192 }: Pick<AnchorOptions, "samples" | "length" | "wholeUpTo">,
+): boolean {
+  return vocabulary <= wholeUpTo && samples * length * vocabulary * 4 <= WHOLE_BYTES;
+}
+
 async function baseDistributions(
   model: Model,
   texts: readonly (readonly number[])[],
   options: AnchorOptions,
 ): Promise<AnchorTables> {
-  const { startIds, topTokens = 128, wholeUpTo = 8192, signal } = options;
+  const { startIds, topTokens = 128, signal } = options;
   const V = model.spec.vocabulary;
-  const rowWidth = V <= wholeUpTo ? V : topTokens;
+  const whole = keepsWhole(V, options);
+  const rowWidth = whole ? V : topTokens;
   const counts = texts.map((text) => text.length - startIds.length);
   const rows = counts.reduce((sum, count) => sum + count, 0);
-  const ids = new Uint32Array(V <= wholeUpTo ? 4 : rows * rowWidth);
+  const ids = new Uint32Array(whole ? 4 : rows * rowWidth);
   const probabilities = new Float32Array(rows * rowWidth);
   const targets: RowTarget[][] = [];
   let begin = 0;
@@ -177,7 +189,7 @@ async function baseDistributions(
       const list: RowTarget[] = [];
       for (let row = 0; row < counts[first + i]; row++, begin += rowWidth) {
         const p = softmax(values.subarray(row * V, (row + 1) * V));
-        if (V <= wholeUpTo) {
+        if (whole) {
           probabilities.set(p, begin);
           list.push({ kind: "dense", begin });
         } else {
@@ -210,10 +222,8 @@ function bucket(
 /** Bytes of an anchor's tables, at most. */
 export function anchorBytes(
   vocabulary: number,
-  { samples, length, topTokens = 128, wholeUpTo = 8192 }: Pick<
-    AnchorOptions,
-    "samples" | "length" | "topTokens" | "wholeUpTo"
-  >,
+  options: Pick<AnchorOptions, "samples" | "length" | "topTokens" | "wholeUpTo">,
 ): number {
-  return samples * length * (vocabulary <= wholeUpTo ? vocabulary * 4 : topTokens * 8);
+  const { samples, length, topTokens = 128 } = options;
+  return samples * length * (keepsWhole(vocabulary, options) ? vocabulary * 4 : topTokens * 8);
 }

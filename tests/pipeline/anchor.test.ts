@@ -269,3 +269,10 @@ Deno.test("softmax: sums to 1, far logits too, and NaN shows", () => {
   assert.ok(softmax([0, NaN, 1]).every(Number.isNaN));
   assert.ok(softmax([NaN, 0, 1]).every(Number.isNaN));
 });
+
+Deno.test("anchor: distributions that no adapter need bind whole are kept in buckets", () => {
+  const recipe = { samples: 128, length: 48 };
+  assert.equal(anchorBytes(2048, recipe), 128 * 48 * 2048 * 4);
+  assert.ok(anchorBytes(8192, recipe) <= 128 << 20);
+  assert.equal(anchorBytes(8192, recipe), 128 * 48 * 128 * 8);
+});
