@@ -31,15 +31,15 @@ fn attention_backward_kv(@builtin(workgroup_id) group: vec3u, @builtin(num_workg
   let tile = tiles[place.tile];
   if (lane >= tile.y) { return; }
   let key = tile.x + lane;
-  let k_at = params.k_offset + key * params.ld_kv + place.head * D;
-  let v_at = params.v_offset + key * params.ld_kv + place.head * D;
+  let k_at = params.k_offset + key * params.ld_kv + place.head * params.kv_stride;
+  let v_at = params.v_offset + key * params.ld_kv + place.head * params.kv_stride;
   let heads_per_group = params.heads / params.kv_heads;
   //#unroll i 0 D4
   let k_$i = load_kv(k_at, $(i)u);
   let v_$i = load_kv(v_at, $(i)u);
   //#end
-  let dk_at = params.dk_offset + key * params.ld_dkv + place.head * D;
-  let dv_at = params.dv_offset + key * params.ld_dkv + place.head * D;
+  let dk_at = params.dk_offset + key * params.ld_dkv + place.head * params.dkv_stride;
+  let dv_at = params.dv_offset + key * params.ld_dkv + place.head * params.dkv_stride;
   //#unroll i 0 CHUNK4
   var dk_$i = load_start(dk_at, place.chunk * CHUNK4 + $(i)u);
   var dv_$i = load_start(dv_at, place.chunk * CHUNK4 + $(i)u);
@@ -49,7 +49,7 @@ fn attention_backward_kv(@builtin(workgroup_id) group: vec3u, @builtin(num_workg
     for (var row = tile.z; row < tile.w; row++) {
       let token = query_tokens[row];
       if (token < key || token - key >= params.window) { continue; }
-      let q_at = params.q_offset + row * params.ld_q + head * D;
+      let q_at = params.q_offset + row * params.ld_q + head * params.q_stride;
       let dout_at = (row * params.heads + head) * D;
       var score = 0.0;
       var dp = 0.0;
@@ -57,8 +57,13 @@ fn attention_backward_kv(@builtin(workgroup_id) group: vec3u, @builtin(num_workg
       score += dot(k_$i, load_q(q_at, $(i)u));
       dp += dot(v_$i, load_dout(dout_at, $(i)u));
       //#end
+      //#if CAP
+      let p = exp(capped(score) - lse[row * params.heads + head]);
+      let ds = p * (dp - delta[row * params.heads + head]) * cap_slope(score) * params.scale;
+      //#else
       let p = exp(score * params.scale - lse[row * params.heads + head]);
       let ds = p * (dp - delta[row * params.heads + head]) * params.scale;
+      //#end
       //#unroll i 0 CHUNK4
       let part_$i = min(place.chunk * CHUNK4 + $(i)u, D4 - 1u);
       dv_$i += p * load_dout(dout_at, part_$i);

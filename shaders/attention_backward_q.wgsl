@@ -19,7 +19,7 @@ fn attention_backward_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgr
   if (lane >= tile.y) { return; }
   let row = tile.x + lane;
   let token = query_tokens[row];
-  let q_at = params.q_offset + row * params.ld_q + place.head * D;
+  let q_at = params.q_offset + row * params.ld_q + place.head * params.q_stride;
   let dout_at = (row * params.heads + place.head) * D;
   let kv_head = place.head / (params.heads / params.kv_heads);
   let row_lse = lse[row * params.heads + place.head];
@@ -34,20 +34,24 @@ fn attention_backward_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgr
   var first = tile.z;
   if (token >= params.window) { first = max(first, token - params.window + 1u); }
   for (var key = first; key <= token; key++) {
-    let k_at = params.k_offset + key * params.ld_kv + kv_head * D;
-    let v_at = params.v_offset + key * params.ld_kv + kv_head * D;
+    let k_at = params.k_offset + key * params.ld_kv + kv_head * params.kv_stride;
+    let v_at = params.v_offset + key * params.ld_kv + kv_head * params.kv_stride;
     var score = 0.0;
     var dp = 0.0;
     //#unroll i 0 D4
     score += dot(q_$i, load_kv(k_at, $(i)u));
     dp += dot(dout_$i, load_kv(v_at, $(i)u));
     //#end
+    //#if CAP
+    let ds = exp(capped(score) - row_lse) * (dp - row_delta) * cap_slope(score) * params.scale;
+    //#else
     let ds = exp(score * params.scale - row_lse) * (dp - row_delta) * params.scale;
+    //#end
     //#unroll i 0 CHUNK4
     dq_$i += ds * load_kv(k_at, min(place.chunk * CHUNK4 + $(i)u, D4 - 1u));
     //#end
   }
-  let at = params.dq_offset + row * params.ld_dq + place.head * D;
+  let at = params.dq_offset + row * params.ld_dq + place.head * params.dq_stride;
   //#unroll i 0 CHUNK4
   store(at, place.chunk * CHUNK4 + $(i)u, dq_$i);
   //#end

@@ -17,7 +17,7 @@ fn attention_forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroup
   if (lane >= tile.y) { return; }
   let row = tile.x + lane;
   let token = query_tokens[row];
-  let q_at = params.q_offset + row * params.ld_q + place.head * D;
+  let q_at = params.q_offset + row * params.ld_q + place.head * params.q_stride;
   let kv_head = place.head / (params.heads / params.kv_heads);
   //#unroll i 0 D4
   let q_$i = load_q(q_at, $(i)u);
@@ -30,18 +30,22 @@ fn attention_forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroup
   var first = tile.z;
   if (token >= params.window) { first = max(first, token - params.window + 1u); }
   for (var key = first; key <= token; key++) {
-    let k_at = params.k_offset + key * params.ld_kv + kv_head * D;
+    let k_at = params.k_offset + key * params.ld_kv + kv_head * params.kv_stride;
     var score = 0.0;
     //#unroll i 0 D4
     score += dot(q_$i, load_kv(k_at, $(i)u));
     //#end
+    //#if CAP
+    score = capped(score);
+    //#else
     score *= params.scale;
+    //#end
     let next = max(top, score);
     let shrink = exp(top - next);
     let p = exp(score - next);
     sum = sum * shrink + p;
     top = next;
-    let v_at = params.v_offset + key * params.ld_kv + kv_head * D;
+    let v_at = params.v_offset + key * params.ld_kv + kv_head * params.kv_stride;
     //#unroll i 0 CHUNK4
     out_$i = out_$i * shrink + p * load_kv(v_at, min(place.chunk * CHUNK4 + $(i)u, D4 - 1u));
     //#end

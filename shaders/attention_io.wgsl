@@ -1,18 +1,27 @@
-// Causal attention inside packed sequences. Queries are rows [row, head·D + d] of `q` (leading dimension ld_q), keys
-// and values rows of `kv` (ld_kv, from k_offset and v_offset); both may be windows of one qkv buffer. A query row may
-// stand for any token of its sequence (query_tokens), so the last block can run on supervised rows only.
-// D4 = ceil(D / 4). VEC: D, the leading dimensions and the offsets are multiples of 4.
+// Causal attention inside packed sequences. Queries are the D-vectors at q_offset + row·ld_q + head·q_stride of `q`, keys
+// and values those of `kv` (ld_kv, kv_stride, from k_offset and v_offset); both may be windows of one qkv buffer. A query
+// row may stand for any token of its sequence (query_tokens), so the last block can run on supervised rows only.
+// D4 = ceil(D / 4). VEC: D, the leading dimensions, the strides and the offsets are multiples of 4.
 struct Params {
   tiles: u32, heads: u32, kv_heads: u32,
-  ld_q: u32, q_offset: u32,
-  ld_kv: u32, k_offset: u32, v_offset: u32,
-  // leading dimensions of the gradients, dk at 0-based dk_offset
-  ld_dq: u32, dq_offset: u32, ld_dkv: u32, dk_offset: u32, dv_offset: u32,
-  window: u32, scale: f32,
+  ld_q: u32, q_offset: u32, q_stride: u32,
+  ld_kv: u32, k_offset: u32, v_offset: u32, kv_stride: u32,
+  // where the gradients lie
+  ld_dq: u32, dq_offset: u32, dq_stride: u32,
+  ld_dkv: u32, dk_offset: u32, dv_offset: u32, dkv_stride: u32,
+  window: u32, scale: f32, cap: f32,
   // dk, dv: which query heads of a group this dispatch adds, and whether to what is there
   first_member: u32, members: u32, accumulate: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
+
+//#if CAP
+//#include "math.wgsl"
+
+// Scaled scores s become cap·tanh(s / cap); the slope is the derivative of that.
+fn capped(score: f32) -> f32 { return params.cap * hyperbolic_tangent(score * params.scale / params.cap); }
+fn cap_slope(score: f32) -> f32 { return hyperbolic_tangent_slope(score * params.scale / params.cap); }
+//#end
 
 //#if VEC
 alias Cell = vec4f;

@@ -9,7 +9,8 @@
 @group(0) @binding(5) var<storage, read_write> logits: array<f32>;
 @group(0) @binding(6) var<storage, read_write> row_loss: array<f32>;
 
-// Second pass: overwrites the chunk with dloss/dlogits and adds the chunk's part of the row's loss.
+// Second pass: overwrites the chunk with dloss/dlogits and adds the chunk's part of the row's loss. CAP: the logits are
+// z = cap·tanh(l / cap), and the gradient is that of l.
 @compute @workgroup_size(THREADS, ROWS)
 fn cross_entropy_gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
                           @builtin(local_invocation_id) local: vec3u) {
@@ -38,6 +39,10 @@ fn cross_entropy_gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_work
       } else if (want.rest > 0.0) {
         gradient = p - want.rest * exp(logits[base + column] - stat.w) / stat.z;
       }
+      //#if CAP
+      let bend = logits[base + column] / params.cap;
+      gradient *= 1.0 - bend * bend;
+      //#end
       logits[base + column] = want.weight * gradient;
     }
   }

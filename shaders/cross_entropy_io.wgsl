@@ -7,7 +7,7 @@ const DENSE = 1u;
 const TOP = 2u;
 const LOWEST = -3.0e38;
 
-struct Params { rows: u32, columns: u32, first_column: u32 }
+struct Params { rows: u32, columns: u32, first_column: u32, cap: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> targets: array<RowTarget>;
 @group(0) @binding(2) var<storage, read> soft_ids: array<u32>;

@@ -16,7 +16,7 @@ fn gemm_shuffle(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocatio
   // Loops that pick a row's accumulators by comparison: lavapipe compiles each load and store in the text for some 10 ms.
   //#unroll g 0 TM/8
   let rows_$g = min(max(params.M, row0 + $(8*g)u) - (row0 + $(8*g)u), 8u);
-  for (var r = 0u; r < select(rows_$g, 0u, params.start == 0u); r++) {
+  for (var r = 0u; r < select(0u, rows_$g, has_start()); r++) {
     //#unroll j 0 TN/4
     let start_$j = load_start(row0 + $(8*g)u + r, column0 + $(4*j)u);
     //#unroll i 0 8

@@ -84,6 +84,21 @@ export class Gpu {
     return { allocatedBytes: this.#allocatedBytes, peakBytes: this.#peakBytes };
   }
 
+  /** The largest buffer that can be made and bound whole. */
+  get maxBindingBytes(): number {
+    return Math.min(this.limits.maxBufferSize, this.limits.maxStorageBufferBindingSize);
+  }
+
+  /**
+   * Waits until the device has taken all writes so far: each is staged in host memory until then.
+   * @throws the first GPU error seen.
+   */
+  async flush(): Promise<void> {
+    this.device.queue.submit([]);
+    await this.device.queue.onSubmittedWorkDone();
+    await this.check();
+  }
+
   /** Counts the peak anew from here. */
   resetPeak(): void {
     this.#peakBytes = this.#allocatedBytes;

@@ -11,8 +11,8 @@ export class DeviceLostError extends Error {
 /** An allocation failed or would exceed a limit; `requestedBytes` is the size of that allocation. */
 export class OutOfMemoryError extends Error {
   override name = "OutOfMemoryError";
-  constructor(message: string, readonly requestedBytes: number) {
-    super(message);
+  constructor(message: string, readonly requestedBytes: number, options?: ErrorOptions) {
+    super(message, options);
   }
 }
 

@@ -12,6 +12,8 @@ export interface KernelTarget {
   readonly isSoftware: boolean;
   /** Kernels may use subgroup functions, on at least 8 invocations. */
   readonly hasSubgroups?: boolean;
+  /** The largest buffer that can be bound; larger parameters are split into row shards. */
+  readonly maxBindingBytes?: number;
 }
 
 /** A size that is fixed, or known only when a recording runs. */

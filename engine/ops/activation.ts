@@ -1,8 +1,10 @@
 import activationSource from "../../shaders/activation.wgsl" with { type: "text" };
 import elementsSource from "../../shaders/elements.wgsl" with { type: "text" };
+import mathSource from "../../shaders/math.wgsl" with { type: "text" };
 import { defineKernel } from "../gpu/kernel.ts";
 import type { Slot } from "../gpu/pool.ts";
 import { type Dim, dim, type Recorder } from "../gpu/recorder.ts";
+import type { Activation } from "../models/spec.ts";
 import { elementGroups } from "./launch.ts";
 
 const define = (name: string) =>
@@ -10,37 +12,52 @@ const define = (name: string) =>
     name,
     file: "activation.wgsl",
     source: activationSource,
-    includes: { "elements.wgsl": elementsSource },
+    includes: { "elements.wgsl": elementsSource, "math.wgsl": mathSource },
   });
-const forwardKernel = define("swiglu_forward");
-const backwardKernel = define("swiglu_backward");
+const forwardKernel = define("activation_forward");
+const backwardKernel = define("activation_backward");
 
-/** y[rows, columns] = silu(gate) · up, with gateUp [rows, 2·columns] holding gate, then up. */
-export function swigluForward<S>(
+/** Which function, and whether it gates a second operand. */
+export interface ActivationKind {
+  kind: Activation;
+  gated: boolean;
+}
+
+/** y[rows, columns] = act(gate) · up with x [rows, 2·columns] holding gate, then up; act(x) where not gated. */
+export function activationForward<S>(
   recorder: Recorder<S>,
   rows: Dim<S>,
   columns: number,
-  slots: { gateUp: Slot; y: Slot },
+  kind: ActivationKind,
+  { x, y }: { x: Slot; y: Slot },
 ): void {
   recorder.dispatch(
-    forwardKernel.variant({ BACKWARD: false }),
-    { gate_up: slots.gateUp, y: slots.y },
+    forwardKernel.variant(constants(kind, false)),
+    { x, y },
     (sizes) => launch(dim(rows, sizes), columns),
   );
 }
 
-/** Overwrites gateUp with its gradient. */
-export function swigluBackward<S>(
+/** Overwrites x with its gradient. */
+export function activationBackward<S>(
   recorder: Recorder<S>,
   rows: Dim<S>,
   columns: number,
-  slots: { dy: Slot; gateUp: Slot },
+  kind: ActivationKind,
+  { dy, x }: { dy: Slot; x: Slot },
 ): void {
   recorder.dispatch(
-    backwardKernel.variant({ BACKWARD: true }),
-    { gate_up: slots.gateUp, dy: slots.dy },
+    backwardKernel.variant(constants(kind, true)),
+    { dy, x },
     (sizes) => launch(dim(rows, sizes), columns),
   );
+}
+
+function constants({ kind, gated }: ActivationKind, backward: boolean) {
+  return {
+    ...{ SILU: kind === "silu", GELU: kind === "gelu", GELU_TANH: kind === "gelu_tanh" },
+    ...{ GATED: gated, BACKWARD: backward },
+  };
 }
 
 function launch(rows: number, columns: number) {

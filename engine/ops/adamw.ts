@@ -1,16 +1,11 @@
 import source from "../../shaders/adamw.wgsl" with { type: "text" };
-import elementsSource from "../../shaders/elements.wgsl" with { type: "text" };
 import { defineKernel } from "../gpu/kernel.ts";
 import type { Slot } from "../gpu/pool.ts";
 import type { Recorder } from "../gpu/recorder.ts";
-import { elementGroups } from "./launch.ts";
+import type { Stored } from "../tensor/stored.ts";
+import { type Rounding, weightConstants, weightGroups, weightIncludes } from "./weight_io.ts";
 
-const kernel = defineKernel({
-  name: "adamw",
-  file: "adamw.wgsl",
-  source,
-  includes: { "elements.wgsl": elementsSource },
-});
+const kernel = defineKernel({ name: "adamw", file: "adamw.wgsl", source, includes: weightIncludes });
 
 /** One AdamW update's numbers; `step` counts from 1. */
 export interface AdamW {
@@ -20,16 +15,20 @@ export interface AdamW {
   epsilon: number;
 }
 
+const EXACT: Rounding = { key: 0, firstElement: 0 };
+
 /** Updates `count` weights in place (PyTorch's AdamW); `clip` is (norm, factor) of globalNorm. */
 export function adamw<S>(
   recorder: Recorder<S>,
   count: number,
   weightDecay: number,
-  slots: { gradient: Slot; clip: Slot; weight: Slot; moment1: Slot; moment2: Slot },
-  options: (sizes: S) => AdamW,
+  slots: { gradient: Slot; clip: Slot; moment1: Slot; moment2: Slot; parameter: Stored },
+  options: (sizes: S) => AdamW & { rounding?: Rounding },
 ): void {
-  recorder.dispatch(kernel.variant(), { ...slots }, (sizes) => {
-    const { step, learningRate, betas: [beta1, beta2], epsilon } = options(sizes);
+  const { parameter: { storage, weight, lower }, ...rest } = slots;
+  const bindings = { ...rest, weight, ...(lower ? { lower } : {}) };
+  recorder.dispatch(kernel.variant(weightConstants(storage)), bindings, (sizes) => {
+    const { step, learningRate, betas: [beta1, beta2], epsilon, rounding = EXACT } = options(sizes);
     const params = {
       ...{ count, beta1, beta2, epsilon },
       // 1 − β in float64: from the rounded f32 of 0.999 it would be off by 5e-5.
@@ -39,7 +38,8 @@ export function adamw<S>(
       inverse_root: 1 / Math.sqrt(1 - beta2 ** step),
       keep: 1 - learningRate * weightDecay,
       first_step: Number(step === 1),
+      ...{ key: rounding.key, first_element: rounding.firstElement },
     };
-    return { params, groups: elementGroups(count) };
+    return { params, groups: weightGroups(storage, count) };
   });
 }

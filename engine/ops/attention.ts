@@ -1,5 +1,6 @@
 import ioSource from "../../shaders/attention_io.wgsl" with { type: "text" };
 import loadSource from "../../shaders/attention_load.wgsl" with { type: "text" };
+import mathSource from "../../shaders/math.wgsl" with { type: "text" };
 import elementsSource from "../../shaders/elements.wgsl" with { type: "text" };
 import forwardSource from "../../shaders/attention_forward.wgsl" with { type: "text" };
 import deltaSource from "../../shaders/attention_delta.wgsl" with { type: "text" };
@@ -8,13 +9,14 @@ import backwardKvSource from "../../shaders/attention_backward_kv.wgsl" with { t
 import { defineKernel, type Kernel } from "../gpu/kernel.ts";
 import type { Slot } from "../gpu/pool.ts";
 import { type Dim, dim, type KernelTarget, type Recorder } from "../gpu/recorder.ts";
-import type { Matrix } from "../tensor/matrix.ts";
+import type { HeadMatrix } from "../tensor/matrix.ts";
 import { elementGroups } from "./launch.ts";
 
 const includes = {
   "attention_io.wgsl": ioSource,
   "attention_load.wgsl": loadSource,
   "elements.wgsl": elementsSource,
+  "math.wgsl": mathSource,
 };
 const define = (name: string, source: string) =>
   defineKernel({ name, file: `${name}.wgsl`, source, includes });
@@ -45,10 +47,15 @@ export interface Attention<S> {
   scale: number;
   /** Keys that a query sees, itself included; {@link NO_WINDOW} for all. */
   window: number;
-  /** [query rows, heads · headDim] and [tokens, kvHeads · headDim] twice; may be windows of one buffer. */
-  q: Matrix;
-  k: Matrix;
-  v: Matrix;
+  /** Scaled scores s become cap·tanh(s / cap) before the mask; 0 is off. */
+  cap: number;
+  /**
+   * `heads` vectors of headDim in each query row, and `kvHeads` twice in each token's row; may be windows of one buffer.
+   * k and v share buffer, leading dimension and head stride.
+   */
+  q: HeadMatrix;
+  k: HeadMatrix;
+  v: HeadMatrix;
   /** u32 token of each query row. */
   queryTokens: Slot;
   rows: Dim<S>;
@@ -72,18 +79,21 @@ export function attentionForward<S>(
   );
 }
 
-/** dq, dk and dv, all written. `keyTiles` are (first key, keys, first query row, end of them). */
+/**
+ * dq, dk and dv, all written; dk and dv share buffer, leading dimension and head stride.
+ * `keyTiles` are (first key, keys, first query row, end of them).
+ */
 export function attentionBackward<S>(
   recorder: Recorder<S>,
   shape: Attention<S>,
   slots: { out: Slot; dout: Slot; lse: Slot; delta: Slot; keyTiles: Slot },
-  gradients: { dq: Matrix; dk: Matrix; dv: Matrix },
+  gradients: { dq: HeadMatrix; dk: HeadMatrix; dv: HeadMatrix },
   keyTileCount: Dim<S>,
 ): void {
   const { out, dout, lse, delta, keyTiles } = slots;
   const { dq, dk, dv } = gradients;
   const { heads, kvHeads, headDim } = shape;
-  if (dk.slot !== dv.slot || dk.ld !== dv.ld) throw new TypeError("dk and dv must share a buffer");
+  requireShared("dk and dv", dk, dv);
   recorder.dispatch(deltaKernel.variant(), { out, dout, delta }, (sizes) => {
     const rows = dim(shape.rows, sizes) * heads;
     return { params: { rows, head_dim: headDim }, groups: elementGroups(rows) };
@@ -117,35 +127,45 @@ function membersPerDispatch(target: KernelTarget, rows: number, group: number): 
 }
 
 function operands<S>({ q, k, v, queryTokens }: Attention<S>) {
-  if (k.slot !== v.slot || k.ld !== v.ld) throw new TypeError("keys and values must share a buffer");
+  requireShared("keys and values", k, v);
   return { q: q.slot, kv: k.slot, query_tokens: queryTokens };
 }
 
-function variant<S>(kernel: Kernel, target: KernelTarget, shape: Attention<S>, outputs: Matrix[]) {
-  const { q, k, v, headDim } = shape;
-  const vec = [q, k, v, ...outputs].every(({ ld, offset }) => ld % 4 === 0 && offset % 4 === 0) &&
-    headDim % 4 === 0;
+function requireShared(what: string, a: HeadMatrix, b: HeadMatrix): void {
+  if (a.slot === b.slot && a.ld === b.ld && a.headStride === b.headStride) return;
+  const show = ({ slot, ld, headStride }: HeadMatrix) =>
+    `"${slot.label}" (leading dimension ${ld}, head stride ${headStride})`;
+  throw new TypeError(`attention: ${what} must share buffer and strides, found ${show(a)} and ${show(b)}`);
+}
+
+function variant<S>(kernel: Kernel, target: KernelTarget, shape: Attention<S>, outputs: HeadMatrix[]) {
+  const { q, k, v, headDim, cap } = shape;
+  const vec = headDim % 4 === 0 &&
+    [q, k, v, ...outputs].every(({ ld, offset, headStride }) =>
+      [ld, offset, headStride].every((elements) => elements % 4 === 0)
+    );
   return kernel.variant({
     ...{ D: headDim, D4: Math.ceil(headDim / 4), CHUNK4: Math.min(CHUNK4, Math.ceil(headDim / 4)) },
-    ...{ VEC: vec, TILE: attentionTile(target), BACKWARD: kernel !== forwardKernel },
+    ...{ VEC: vec, CAP: cap > 0, TILE: attentionTile(target), BACKWARD: kernel !== forwardKernel },
   });
 }
 
 function launch<S>(
-  { q, k, v, heads, kvHeads, headDim, window, scale }: Attention<S>,
+  { q, k, v, heads, kvHeads, headDim, window, scale, cap }: Attention<S>,
   tiles: number,
   tileHeads: number,
-  gradients?: { dq: Matrix; dk: Matrix; dv: Matrix },
+  gradients?: { dq: HeadMatrix; dk: HeadMatrix; dv: HeadMatrix },
   members = { first: 0, count: heads / kvHeads },
 ) {
   const { dq, dk, dv } = gradients ?? { dq: q, dk: k, dv: v };
   const chunks = Math.ceil(Math.ceil(headDim / 4) / Math.min(CHUNK4, Math.ceil(headDim / 4)));
   return {
     params: {
-      ...{ tiles, heads, kv_heads: kvHeads, ld_q: q.ld, q_offset: q.offset },
-      ...{ ld_kv: k.ld, k_offset: k.offset, v_offset: v.offset },
-      ...{ ld_dq: dq.ld, dq_offset: dq.offset, ld_dkv: dk.ld, dk_offset: dk.offset, dv_offset: dv.offset },
-      ...{ window, scale },
+      ...{ tiles, heads, kv_heads: kvHeads, window, scale, cap },
+      ...{ ld_q: q.ld, q_offset: q.offset, q_stride: q.headStride },
+      ...{ ld_kv: k.ld, k_offset: k.offset, v_offset: v.offset, kv_stride: k.headStride },
+      ...{ ld_dq: dq.ld, dq_offset: dq.offset, dq_stride: dq.headStride },
+      ...{ ld_dkv: dk.ld, dk_offset: dk.offset, dv_offset: dv.offset, dkv_stride: dk.headStride },
       ...{ first_member: members.first, members: members.count, accumulate: Number(members.first > 0) },
     },
     groups: tiles * tileHeads * chunks,

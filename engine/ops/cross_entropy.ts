@@ -48,6 +48,8 @@ export interface CrossEntropyChunk<S> {
   softIds: Slot;
   softProbs: Slot;
   logits: Slot;
+  /** Above 0 the logits given are z = cap·tanh(l / cap), and the second pass gives the gradient of l. */
+  cap: number;
   /** [rows] of 4 floats: running max, sums over listed and other tokens, label's logit (see the WGSL). */
   stats: Slot;
 }
@@ -70,10 +72,12 @@ function record<S>(
   chunk: CrossEntropyChunk<S> & { rowLoss?: Slot },
   gradient: boolean,
 ): void {
-  const { rows, columns, firstColumn, targets, softIds, softProbs, logits, stats, rowLoss } = chunk;
+  const { rows, columns, firstColumn, targets, softIds, softProbs, logits, cap, stats, rowLoss } = chunk;
   const constants = rowConstants(recorder.target);
   recorder.dispatch(
-    (gradient ? gradientKernel : statsKernel).variant({ ...constants, GRADIENT: gradient }),
+    gradient
+      ? gradientKernel.variant({ ...constants, GRADIENT: true, CAP: cap > 0 })
+      : statsKernel.variant({ ...constants, GRADIENT: false }),
     {
       ...{ targets, soft_ids: softIds, soft_probs: softProbs, logits, stats },
       ...(gradient ? { row_loss: rowLoss! } : {}),
@@ -81,7 +85,7 @@ function record<S>(
     (sizes) => {
       const count = dim(rows, sizes);
       return {
-        params: { rows: count, columns, first_column: firstColumn },
+        params: { rows: count, columns, first_column: firstColumn, cap },
         groups: Math.ceil(count / constants.ROWS),
       };
     },

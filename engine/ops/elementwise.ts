@@ -1,6 +1,5 @@
 import fillSource from "../../shaders/fill.wgsl" with { type: "text" };
 import elementsSource from "../../shaders/elements.wgsl" with { type: "text" };
-import averageSource from "../../shaders/average.wgsl" with { type: "text" };
 import { defineKernel } from "../gpu/kernel.ts";
 import type { Slot } from "../gpu/pool.ts";
 import type { Recorder } from "../gpu/recorder.ts";
@@ -8,12 +7,6 @@ import { elementGroups } from "./launch.ts";
 
 const includes = { "elements.wgsl": elementsSource };
 const fillKernel = defineKernel({ name: "fill", file: "fill.wgsl", source: fillSource, includes });
-const averageKernel = defineKernel({
-  name: "average",
-  file: "average.wgsl",
-  source: averageSource,
-  includes,
-});
 
 /** x[0 … count − 1] = value, in runs where `when` holds. */
 export function fill<S>(
@@ -21,24 +14,11 @@ export function fill<S>(
   count: number,
   x: Slot,
   value: number,
-  when: (sizes: S) => boolean,
+  when: (sizes: S) => boolean = () => true,
 ): void {
   recorder.dispatch(
     fillKernel.variant(),
     { x },
     (sizes) => when(sizes) ? { params: { count, value }, groups: elementGroups(count) } : null,
   );
-}
-
-/** weight += λ · (initial − weight). */
-export function average<S>(
-  recorder: Recorder<S>,
-  count: number,
-  slots: { initial: Slot; weight: Slot },
-  lambda: (sizes: S) => number,
-): void {
-  recorder.dispatch(averageKernel.variant(), { ...slots }, (sizes) => ({
-    params: { count, lambda: lambda(sizes) },
-    groups: elementGroups(count),
-  }));
 }

@@ -9,26 +9,24 @@ const includes = { "rows.wgsl": rowsSource };
 const partialKernel = defineKernel({ name: "sum_squares", file: "global_norm.wgsl", source, includes });
 const factorKernel = defineKernel({ name: "clip_factor", file: "global_norm.wgsl", source, includes });
 
-/** Elements whose squares one row of invocations adds. */
-const SLAB = 4096;
-
 /**
  * result = (L2 norm over all gradients, clip factor min(1, maxNorm / (norm + 1e-6))); maxNorm 0 never clips. The factor
- * is NaN when the norm is.
+ * is NaN when the norm is. `slab` elements of a gradient are added by one row of invocations; shards of a tensor that hold
+ * whole slabs give the sum of the whole tensor, bit for bit.
  */
 export function globalNorm<S>(
   recorder: Recorder<S>,
-  gradients: readonly { slot: Slot; count: number }[],
+  gradients: readonly { slot: Slot; count: number; slab: number }[],
   maxNorm: number,
   result: Slot,
 ): void {
-  const slabs = gradients.map(({ count }) => Math.ceil(count / SLAB));
+  const slabs = gradients.map(({ count, slab }) => Math.ceil(count / slab));
   const total = slabs.reduce((sum, count) => sum + count, 0);
   const partial = recorder.pool.acquire(total * 4, "squares");
   const constants = rowConstants(recorder.target);
   let first = 0;
-  gradients.forEach(({ slot, count }, i) => {
-    const params = { count, slab: SLAB, first };
+  gradients.forEach(({ slot, count, slab }, i) => {
+    const params = { count, slab, first };
     recorder.dispatch(
       partialKernel.variant({ ...constants, PARTIAL: true }),
       { gradient: slot, partial },

@@ -52,11 +52,12 @@ export type GemmTile = keyof typeof GEMM_TILES;
 /** How the operands lie: NT is y = x·Wᵀ (forward), NN is dx = dy·W, TN is dW = dyᵀ·x. */
 export type GemmLayout = "NT" | "NN" | "TN";
 
-/** C[m, n] = start + A·B over k. */
+/** C[m, n] = start + bias + A·B over k. */
 export interface Gemm<S> {
   layout: GemmLayout;
   a: Matrix;
-  b: Matrix;
+  /** f32, or bf16 in pairs where `bf16` says so (not in TN). */
+  b: Matrix & { bf16?: boolean };
   c: Matrix;
   m: Dim<S>;
   n: number;
@@ -65,6 +66,18 @@ export interface Gemm<S> {
   capacityM: number;
   /** What C starts from: nothing (default), itself where true, or another buffer with C's leading dimension and offset. */
   start?: Slot | ((sizes: S) => boolean);
+  /** A number for each column of C: f32 from element `offset` on. */
+  bias?: { slot: Slot; offset: number };
+}
+
+/** What a GEMM kernel is specialised for. */
+export interface GemmForm {
+  layout: GemmLayout;
+  /** All leading dimensions, offsets and vector axes are multiples of 4. */
+  vec: boolean;
+  /** B is stored as bf16. */
+  bf16?: boolean;
+  bias?: boolean;
 }
 
 /** Picks a tile by shape and adapter class: the largest that still gives the GPU some 200 workgroups. */
@@ -82,10 +95,15 @@ export function gemmTileRuns(target: KernelTarget, tile: GemmTile): boolean {
   return tile !== "shuffle" || target.hasSubgroups === true;
 }
 
-/** The variant for a layout; `vec` when all leading dimensions, offsets and vector axes are multiples of 4. */
-export function gemmVariant(tile: GemmTile, layout: GemmLayout, vec: boolean): KernelVariant {
+/** The kernel of a tile for a form. @throws TypeError for TN with a bf16 operand. */
+export function gemmVariant(
+  tile: GemmTile,
+  { layout, vec, bf16 = false, bias = false }: GemmForm,
+): KernelVariant {
+  if (bf16 && layout === "TN") throw new TypeError("TN takes no bf16 operand");
   const { kernel, constants } = GEMM_TILES[tile];
-  return kernel.variant({ ...constants, A_T: layout === "TN", B_T: layout === "NT", VEC: vec });
+  const [aT, bT] = [layout === "TN", layout === "NT"];
+  return kernel.variant({ ...constants, A_T: aT, B_T: bT, VEC: vec, B_BF16: bf16, BIAS: bias });
 }
 
 function canVectorize<S>({ layout, a, b, c, m, n, k }: Gemm<S>): boolean {
@@ -96,19 +114,28 @@ function canVectorize<S>({ layout, a, b, c, m, n, k }: Gemm<S>): boolean {
 
 /** Records a matrix product; `tile` overrides the choice. */
 export function gemm<S>(recorder: Recorder<S>, product: Gemm<S>, tile?: GemmTile): void {
-  const { layout, a, b, c, m, n, k, capacityM, start } = product;
+  const { layout, a, b, c, m, n, k, capacityM, start, bias } = product;
   const name = tile ?? chooseGemmTile(recorder.target, capacityM, n);
   const [rows, columns] = GEMM_TILES[name].outputs;
   const initial = typeof start === "object" ? start : undefined;
   recorder.dispatch(
-    gemmVariant(name, layout, canVectorize(product)),
-    { a: a.slot, b: b.slot, c: c.slot, initial: initial ?? recorder.nothing },
+    gemmVariant(name, {
+      layout,
+      vec: canVectorize(product),
+      bf16: b.bf16 ?? false,
+      bias: bias !== undefined,
+    }),
+    {
+      ...{ a: a.slot, b: b.slot, c: c.slot, initial: initial ?? recorder.nothing },
+      ...(bias ? { bias: bias.slot } : {}),
+    },
     (sizes) => {
       const [M, K] = [dim(m, sizes), dim(k, sizes)];
       const params = {
         ...{ M, N: n, K, lda: a.ld, a_offset: a.offset, ldb: b.ld, b_offset: b.offset },
         ...{ ldc: c.ld, c_offset: c.offset },
         start: initial ? 2 : typeof start === "function" && start(sizes) ? 1 : 0,
+        bias_offset: bias?.offset ?? 0,
       };
       return { params, groups: [Math.ceil(n / columns), Math.ceil(M / rows), 1] };
     },

@@ -1,98 +1,132 @@
 import normSource from "../../shaders/norm.wgsl" with { type: "text" };
 import rowsSource from "../../shaders/rows.wgsl" with { type: "text" };
-import columnSumsSource from "../../shaders/column_sums.wgsl" with { type: "text" };
-import elementsSource from "../../shaders/elements.wgsl" with { type: "text" };
 import { defineKernel } from "../gpu/kernel.ts";
 import type { Slot } from "../gpu/pool.ts";
 import { type Dim, dim, type Recorder } from "../gpu/recorder.ts";
+import type { HeadMatrix } from "../tensor/matrix.ts";
+import {
+  acquirePartials,
+  addSlabs,
+  type ColumnSums,
+  columnSums,
+  slabCount,
+  slabVectors,
+} from "./column_sums.ts";
 import { rowConstants } from "./launch.ts";
 
 const define = (name: string) =>
   defineKernel({ name, file: "norm.wgsl", source: normSource, includes: { "rows.wgsl": rowsSource } });
-const forwardKernel = define("rms_norm_forward");
-const inputKernel = define("rms_norm_backward_input");
-const weightKernel = define("rms_norm_backward_weight");
-const sumsKernel = defineKernel({
-  name: "column_sums",
-  file: "column_sums.wgsl",
-  source: columnSumsSource,
-  includes: { "elements.wgsl": elementsSource },
-});
+const forwardKernel = define("norm_forward");
+const inputKernel = define("norm_backward_input");
+const weightKernel = define("norm_backward_weight");
 
 const none = { FORWARD: false, INPUT_GRADIENT: false, WEIGHT_GRADIENT: false };
 
-/** Rows that one invocation adds for the weight's gradient before the second stage. */
-const SLAB = 64;
-
-/** Shape of an RMSNorm over rows of `columns`. */
-export interface RmsNorm<S> {
-  rows: Dim<S>;
-  columns: number;
-  epsilon: number;
-}
-
-/** y = x / sqrt(mean(x²) + ε) · weight; saves the reciprocal root of each row in `rstd` [rows]. */
-export function rmsNormForward<S>(
-  recorder: Recorder<S>,
-  { rows, columns, epsilon }: RmsNorm<S>,
-  slots: { x: Slot; weight: Slot; y: Slot; rstd: Slot },
-): void {
-  const constants = rowConstants(recorder.target);
-  recorder.dispatch(
-    forwardKernel.variant({ ...none, ...constants, FORWARD: true }),
-    { ...slots },
-    (sizes) => {
-      const count = dim(rows, sizes);
-      return { params: { rows: count, columns, epsilon }, groups: Math.ceil(count / constants.ROWS) };
-    },
-  );
-}
-
 /**
- * dx = or += the input's gradient; dweight accumulates where `accumulate` is true, else it is written.
- * `capacityRows` is the largest number of rows of any run.
+ * A norm of vectors of `columns`: y = n·(offset + weight) + bias with n = x / √(mean(x²) + ε) ("rms") or
+ * n = (x − mean) / √(mean((x − mean)²) + ε) ("layer").
  */
-export function rmsNormBackward<S>(
+export interface Norm<S> {
+  kind: "rms" | "layer";
+  /** Added to the stored weight. */
+  offset: number;
+  epsilon: number;
+  rows: Dim<S>;
+  /** Vectors of a row that are normalised one by one: 1, or the heads of q or k. */
+  heads: number;
+  columns: number;
+}
+
+/** Floats of one vector in `stats` [rows · heads]: the reciprocal root, and the mean before it for "layer". */
+export function normStatsElements(kind: Norm<unknown>["kind"]): number {
+  return kind === "layer" ? 2 : 1;
+}
+
+/** y = norm(x), or residual + norm(x) with `residual` laid out as y; saves what backward needs in `stats`. */
+export function normForward<S>(
   recorder: Recorder<S>,
-  { rows, columns }: Omit<RmsNorm<S>, "epsilon">,
-  slots: { x: Slot; weight: Slot; rstd: Slot; dy: Slot; dx: Slot; dweight: Slot },
-  options: { addToInput: boolean; accumulate: (sizes: S) => boolean; capacityRows: number },
+  { kind, offset, epsilon, rows, heads, columns }: Norm<S>,
+  slots: { x: HeadMatrix; weight: Slot; bias?: Slot; y: HeadMatrix; residual?: Slot; stats: Slot },
 ): void {
-  const { x, weight, rstd, dy, dx, dweight } = slots;
-  const partial = recorder.pool.acquire(
-    Math.ceil(options.capacityRows / SLAB) * columns * 4,
-    "norm partials",
-  );
+  const { x, weight, bias, y, residual, stats } = slots;
+  const constants = {
+    ...{ ...none, ...rowConstants(recorder.target), FORWARD: true },
+    ...{ LAYER: kind === "layer", BIAS: bias !== undefined, RESIDUAL: residual !== undefined },
+  };
   recorder.dispatch(
-    weightKernel.variant({ ...none, THREADS: 1, ROWS: 1, WEIGHT_GRADIENT: true }),
-    { x, rstd, dy, partial },
+    forwardKernel.variant(constants),
+    {
+      ...{ x: x.slot, weight, y: y.slot, stats },
+      ...(bias ? { bias } : {}),
+      ...(residual ? { residual } : {}),
+    },
     (sizes) => {
       const count = dim(rows, sizes);
       return {
-        params: { rows: count, columns, slab: SLAB },
-        groups: [Math.ceil(columns / 64), Math.ceil(count / SLAB), 1],
+        params: { rows: count, heads, columns, epsilon, shift: offset, ...place("x", x), ...place("y", y) },
+        groups: Math.ceil(count * heads / constants.ROWS),
       };
     },
   );
-  recorder.dispatch(sumsKernel.variant(), { partial, result: dweight }, (sizes) => ({
-    params: {
-      slabs: Math.ceil(dim(rows, sizes) / SLAB),
-      columns,
-      accumulate: Number(options.accumulate(sizes)),
-    },
-    groups: Math.ceil(columns / 64),
-  }));
+}
+
+/** How {@linkcode normBackward} adds up. */
+export interface NormBackwardOptions<S> {
+  /** dx += the input's gradient; otherwise dx = it. */
+  addToInput: boolean;
+  /** Whether a run adds to what dweight and dbias hold, or writes them. */
+  accumulate: (sizes: S) => boolean;
+  /** The largest `rows` of any run. */
+  capacityRows: number;
+}
+
+/** dx = or += the input's gradient, dweight and dbias (+)= their sums over all vectors, in a fixed order. */
+export function normBackward<S>(
+  recorder: Recorder<S>,
+  shape: Norm<S>,
+  slots: {
+    x: HeadMatrix;
+    weight: Slot;
+    stats: Slot;
+    dy: HeadMatrix;
+    dx: HeadMatrix;
+    dweight: Slot;
+    dbias?: Slot;
+  },
+  { addToInput, accumulate, capacityRows }: NormBackwardOptions<S>,
+): void {
+  const { kind, offset, rows, heads, columns } = shape;
+  const { x, weight, stats, dy, dx, dweight, dbias } = slots;
+  const LAYER = kind === "layer";
+  const params = (sizes: S) => ({
+    ...{ rows: dim(rows, sizes), heads, columns, shift: offset, slab: slabVectors(heads) },
+    ...{ accumulate: Number(addToInput), ...place("x", x), ...place("dy", dy), ...place("dx", dx) },
+  });
+  const sums: ColumnSums<S> = { rows, heads, columns, capacityRows, accumulate, result: dweight };
+  const partial = acquirePartials(recorder, sums);
+  recorder.dispatch(
+    weightKernel.variant({ ...none, LAYER, THREADS: 1, ROWS: 1, WEIGHT_GRADIENT: true }),
+    { x: x.slot, stats, dy: dy.slot, partial },
+    (sizes) => ({
+      params: params(sizes),
+      groups: [Math.ceil(columns / 64), slabCount(sums, sizes), 1],
+    }),
+  );
+  addSlabs(recorder, sums, partial);
+  if (dbias) columnSums(recorder, { ...sums, result: dbias }, { x: dy, partial });
   recorder.pool.release(partial);
   const constants = rowConstants(recorder.target);
   recorder.dispatch(
-    inputKernel.variant({ ...none, ...constants, INPUT_GRADIENT: true }),
-    { x, weight, rstd, dy, dx },
-    (sizes) => {
-      const count = dim(rows, sizes);
-      return {
-        params: { rows: count, columns, accumulate: Number(options.addToInput) },
-        groups: Math.ceil(count / constants.ROWS),
-      };
-    },
+    inputKernel.variant({ ...none, ...constants, LAYER, INPUT_GRADIENT: true }),
+    { x: x.slot, weight, stats, dy: dy.slot, dx: dx.slot },
+    (sizes) => ({
+      params: params(sizes),
+      groups: Math.ceil(dim(rows, sizes) * heads / constants.ROWS),
+    }),
   );
+}
+
+/** Where the vectors of a matrix lie, as the kernels' params. */
+function place(name: string, { ld, offset, headStride }: HeadMatrix): Record<string, number> {
+  return { [`ld_${name}`]: ld, [`${name}_offset`]: offset, [`${name}_stride`]: headStride };
 }

@@ -3,7 +3,7 @@ import elementsSource from "../../shaders/elements.wgsl" with { type: "text" };
 import { defineKernel } from "../gpu/kernel.ts";
 import type { Slot } from "../gpu/pool.ts";
 import { type Dim, dim, type Recorder } from "../gpu/recorder.ts";
-import type { Matrix } from "../tensor/matrix.ts";
+import type { HeadMatrix } from "../tensor/matrix.ts";
 import { elementGroups } from "./launch.ts";
 
 const kernel = defineKernel({
@@ -13,14 +13,13 @@ const kernel = defineKernel({
   includes: { "elements.wgsl": elementsSource },
 });
 
-/** The rotation of `heads` neighbouring heads of width `headDim` in each row of `x`, in place. */
+/** The rotation of `heads` heads in each row of `x`, in place. */
 export interface Rope<S> {
   rows: Dim<S>;
   heads: number;
-  headDim: number;
   /** Rotated dimensions of a head, from its first. */
   rotary: number;
-  x: Matrix;
+  x: HeadMatrix;
   /** u32 position of each row. */
   positions: Slot;
   /** (cos, sin) pairs, [positions, rotary / 2]: see {@link ropeTable}. */
@@ -29,12 +28,12 @@ export interface Rope<S> {
 
 /** Records the rotation; with `backward` its transpose, which maps gradients back. */
 export function rope<S>(recorder: Recorder<S>, shape: Rope<S>, backward = false): void {
-  const { heads, headDim, rotary, x, positions, table } = shape;
+  const { heads, rotary, x, positions, table } = shape;
   recorder.dispatch(kernel.variant(), { positions, table, x: x.slot }, (sizes) => {
     const rows = dim(shape.rows, sizes);
     return {
       params: {
-        ...{ rows, heads, head_dim: headDim, rotary, ld: x.ld, offset: x.offset },
+        ...{ rows, heads, rotary, ld: x.ld, offset: x.offset, stride: x.headStride },
         direction: backward ? -1 : 1,
       },
       groups: elementGroups(rows * heads * rotary / 2),
@@ -43,15 +42,19 @@ export function rope<S>(recorder: Recorder<S>, shape: Rope<S>, backward = false)
 }
 
 /**
- * cos and sin of position · frequency for positions 0 … count − 1, interleaved. Made in float64 on the host: Vulkan
- * lets a GPU's own sin and cos be off by 2⁻¹¹.
+ * scale · cos and scale · sin of position · frequency for positions 0 … count − 1, interleaved. Made in float64 on the
+ * host: Vulkan lets a GPU's own sin and cos be off by 2⁻¹¹.
  */
-export function ropeTable(frequencies: readonly number[], count: number): Float32Array<ArrayBuffer> {
+export function ropeTable(
+  frequencies: readonly number[],
+  count: number,
+  scale = 1,
+): Float32Array<ArrayBuffer> {
   const table = new Float32Array(count * frequencies.length * 2);
   for (let position = 0, at = 0; position < count; position++) {
     for (const frequency of frequencies) {
-      table[at++] = Math.cos(position * frequency);
-      table[at++] = Math.sin(position * frequency);
+      table[at++] = scale * Math.cos(position * frequency);
+      table[at++] = scale * Math.sin(position * frequency);
     }
   }
   return table;

@@ -58,7 +58,11 @@ export function dtypeBytes(dtype: string): number {
  * @returns exactly the converted elements: a new array, or the beginning of `out`
  * @throws RangeError if `bytes` is not a whole number of elements or `out` is too short
  */
-export function widen(dtype: FloatDtype, bytes: Uint8Array, out?: Float32Array): Float32Array {
+export function widen(
+  dtype: FloatDtype,
+  bytes: Uint8Array,
+  out?: Float32Array<ArrayBuffer>,
+): Float32Array<ArrayBuffer> {
   const size = dtypeBytes(dtype);
   const count = bytes.byteLength / size;
   if (!Number.isInteger(count)) {

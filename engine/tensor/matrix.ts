@@ -9,7 +9,17 @@ export interface Matrix {
   offset: number;
 }
 
+/** A matrix whose rows hold vectors (heads): element j of head h of row i is at `offset + i · ld + h · headStride + j`. */
+export interface HeadMatrix extends Matrix {
+  headStride: number;
+}
+
 /** A view of `slot` as a matrix. */
 export function matrix(slot: Slot, ld: number, offset = 0): Matrix {
   return { slot, ld, offset };
+}
+
+/** A view of `slot` as rows of heads; `headStride` 0 suits rows that are one vector. */
+export function headMatrix(slot: Slot, ld: number, offset = 0, headStride = 0): HeadMatrix {
+  return { slot, ld, offset, headStride };
 }

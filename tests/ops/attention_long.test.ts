@@ -5,7 +5,7 @@ import {
   attentionTiles,
   NO_WINDOW,
 } from "../../engine/ops/attention.ts";
-import { matrix } from "../../engine/tensor/matrix.ts";
+import { headMatrix } from "../../engine/tensor/matrix.ts";
 import { maxAbs } from "../compare.ts";
 import { sharedGpu } from "../gpu_device.ts";
 import { Random } from "../random.ts";
@@ -42,10 +42,10 @@ function record(
   tokens.forEach((n, row) => q.set(host.q.subarray(n * H * D, (n + 1) * H * D), row * H * D));
   const slotKv = test.input("kv", kv);
   const shape = {
-    ...{ heads: H, kvHeads: K, headDim: D, scale: SCALE, window, rows: R, capacityRows: R },
-    q: matrix(test.input("q", q), H * D),
-    k: matrix(slotKv, 2 * K * D),
-    v: matrix(slotKv, 2 * K * D, K * D),
+    ...{ heads: H, kvHeads: K, headDim: D, scale: SCALE, window, cap: 0, rows: R, capacityRows: R },
+    q: headMatrix(test.input("q", q), H * D, 0, D),
+    k: headMatrix(slotKv, 2 * K * D, 0, D),
+    v: headMatrix(slotKv, 2 * K * D, K * D, D),
     queryTokens: test.input("query tokens", tokens),
     tiles: test.input("tiles", tiles.queryTiles),
     tileCount: tiles.queryTiles.length / 4,
@@ -99,9 +99,9 @@ for (const target of TARGETS) {
         delta: test.output("delta", N * H),
         keyTiles: test.input("key tiles", keyTiles),
       }, {
-        dq: matrix(dq, H * D),
-        dk: matrix(dkv, 2 * K * D),
-        dv: matrix(dkv, 2 * K * D, K * D),
+        dq: headMatrix(dq, H * D, 0, D),
+        dk: headMatrix(dkv, 2 * K * D, 0, D),
+        dv: headMatrix(dkv, 2 * K * D, K * D, D),
       }, keyTiles.length / 4);
       await test.run();
       const expected = reference.attentionBackward(

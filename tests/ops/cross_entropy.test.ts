@@ -10,6 +10,7 @@ import { sharedGpu } from "../gpu_device.ts";
 import { Random } from "../random.ts";
 import * as reference from "../reference/cross_entropy.ts";
 import { float64 } from "../reference/linear_algebra.ts";
+import { softCap } from "../reference/soft_cap.ts";
 import { coverageTest } from "./full_tiles.ts";
 import { assertSomeNaN, assertWithin, OpTest, TARGETS, U } from "./support.ts";
 
@@ -76,6 +77,7 @@ async function check(
   logits: Float32Array<ArrayBuffer>,
   wanted: { weight: number; target: Wanted }[],
   name: string,
+  cap = 0,
 ): Promise<{ gradient: Float64Array; loss: Float32Array }> {
   const V = widths.reduce((sum, width) => sum + width, 0);
   const R = wanted.length;
@@ -86,6 +88,7 @@ async function check(
     softIds: test.input("soft ids", tables.ids),
     softProbs: test.input("soft probs", tables.probabilities),
     stats: test.output("stats", R * 4),
+    cap,
   };
   const rowLoss = test.output("row loss", R);
   let firstColumn = 0;
@@ -114,6 +117,8 @@ async function check(
     V,
     wanted.map((row, index) => ({ ...row, index })),
   );
+  // The logits are cap·tanh(l / cap): what is expected is the gradient of l.
+  const slope = (at: number) => cap > 0 ? 1 - (logits[at] / cap) ** 2 : 1;
   const gradientBound = new Float64Array(R * V);
   const lossBound = new Float64Array(R);
   for (let r = 0; r < R; r++) {
@@ -126,14 +131,16 @@ async function check(
     for (let j = 0; j < V; j++) {
       const p = Math.exp(logP[j]);
       // gradient = p − q·(p / p_outcome): both parts are off by `delta`; numbers below 2^-126 may be flushed to zero.
-      gradientBound[r * V + j] = weight * delta * (p + Math.abs(p - expected.dLogits[r * V + j] / weight)) +
-        1e-37;
+      // The slope's square is rounded three times, of a number up to 1.
+      const size = weight * (p + Math.abs(p - expected.dLogits[r * V + j] / weight));
+      gradientBound[r * V + j] = size * (delta * slope(r * V + j) + (cap > 0 ? 4 * U : 0)) + 1e-37;
     }
     // The terms of a distribution are summed one by one.
     lossBound[r] = weight * (2 * delta + Math.sqrt(V) * U * expected.rowLosses[r]);
   }
   const finite = (bound: Float64Array) => bound.map((b) => Number.isNaN(b) ? 0 : b);
-  assertWithin(`${name} gradient`, gradient, expected.dLogits, finite(gradientBound));
+  const dLogits = expected.dLogits.map((d, at) => d * slope(at));
+  assertWithin(`${name} gradient`, gradient, dLogits, finite(gradientBound));
   const weighted = expected.rowLosses.map((loss, r) => loss * wanted[r].weight);
   assertWithin(`${name} loss`, test.floats(rowLoss), weighted, finite(lossBound));
   return { gradient, loss: test.floats(rowLoss) };
@@ -147,6 +154,20 @@ for (const target of TARGETS) {
         const V = widths.reduce((sum, width) => sum + width, 0);
         const { logits, wanted } = rowsFor(random, V, rows);
         await check(target, widths, logits, wanted, `${widths} × ${rows}`);
+      }
+    }
+  });
+
+  Deno.test(`cross-entropy (${target.label}): capped logits give the gradient of what was capped`, async () => {
+    const random = new Random(34);
+    for (const widths of [[67], [64, 3, 65]]) {
+      const V = widths.reduce((sum, width) => sum + width, 0);
+      for (const cap of [30, 2]) {
+        const { logits, wanted } = rowsFor(random, V, 29);
+        logits[9 * V + 1] = NaN;
+        const capped = Float32Array.from(softCap(float64(logits), cap));
+        const { gradient } = await check(target, widths, capped, wanted, `cap ${cap}, ${widths}`, cap);
+        assertSomeNaN("gradient", gradient);
       }
     }
   });

@@ -2,13 +2,13 @@
 import assert from "node:assert/strict";
 import type { Gpu } from "../../engine/gpu/context.ts";
 import type { Slot } from "../../engine/gpu/pool.ts";
-import { swigluForward } from "../../engine/ops/activation.ts";
+import { activationForward } from "../../engine/ops/activation.ts";
 import { argmax } from "../../engine/ops/argmax.ts";
 import { attentionForward, attentionTile, attentionTiles, NO_WINDOW } from "../../engine/ops/attention.ts";
 import { embeddingBackward, tokenBuckets } from "../../engine/ops/embedding.ts";
 import { globalNorm } from "../../engine/ops/global_norm.ts";
-import { rmsNormBackward, rmsNormForward } from "../../engine/ops/norm.ts";
-import { matrix } from "../../engine/tensor/matrix.ts";
+import { type Norm, normBackward, normForward } from "../../engine/ops/norm.ts";
+import { headMatrix } from "../../engine/tensor/matrix.ts";
 import { assertSameBits } from "../compare.ts";
 import { freshGpu, sharedGpu } from "../gpu_device.ts";
 import { Random } from "../random.ts";
@@ -17,20 +17,24 @@ import { OpTest, TARGETS } from "./support.ts";
 const gpu = await sharedGpu();
 const few = await freshGpu({ limits: { maxComputeWorkgroupsPerDimension: 3 } });
 
+const RMS = { kind: "rms", offset: 0, epsilon: 1e-5, heads: 1 } satisfies Partial<Norm<void>>;
+
 type Record = (test: OpTest, random: Random, isSoftware: boolean) => Slot[];
 
 const OPS: { [name: string]: Record } = {
-  rmsNormForward: (test, random, isSoftware) => {
+  normForward: (test, random, isSoftware) => {
     const [rows, columns] = [isSoftware ? 55 : 7, 5];
-    const out = { y: test.output("y", rows * columns), rstd: test.output("rstd", rows) };
-    const x = test.input("x", random.normal(rows * columns));
+    const out = { y: test.output("y", rows * columns), stats: test.output("stats", rows) };
+    const x = headMatrix(test.input("x", random.normal(rows * columns)), columns);
     const weight = test.input("weight", random.normal(columns));
-    rmsNormForward(test.recorder, { rows, columns, epsilon: 1e-5 }, { x, weight, ...out });
+    const slots = { x, weight, stats: out.stats, y: headMatrix(out.y, columns) };
+    normForward(test.recorder, { ...RMS, rows, columns }, slots);
     return Object.values(out);
   },
-  swigluForward: (test, random) => {
+  activationForward: (test, random) => {
     const y = test.output("y", 7 * 62);
-    swigluForward(test.recorder, 7, 62, { gateUp: test.input("gate_up", random.normal(7 * 124)), y });
+    const x = test.input("x", random.normal(7 * 124));
+    activationForward(test.recorder, 7, 62, { kind: "silu", gated: true }, { x, y });
     return [y];
   },
   embeddingBackward: (test, random) => {
@@ -38,7 +42,8 @@ const OPS: { [name: string]: Record } = {
     const dtable = test.inout("dtable", random.normal(4 * 70));
     embeddingBackward(test.recorder, 3, 70, {
       ...{ buckets: test.input("buckets", buckets), order: test.input("order", order) },
-      ...{ dx: test.input("dx", random.normal(4 * 70)), dtable },
+      ...{ dx: test.input("dx", random.normal(4 * 70)) },
+      dtable: [{ firstRow: 0, rows: 4, gradient: dtable }],
     });
     return [dtable];
   },
@@ -52,7 +57,8 @@ const OPS: { [name: string]: Record } = {
   globalNorm: (test, random, isSoftware) => {
     const count = 4096 * (isSoftware ? 8 * 3 + 3 : 4) + 5;
     const result = test.output("result", 2);
-    globalNorm(test.recorder, [{ slot: test.input("g", random.normal(count)), count }], 1, result);
+    const gradient = { slot: test.input("g", random.normal(count)), count, slab: 4096 };
+    globalNorm(test.recorder, [gradient], 1, result);
     return [result];
   },
   attentionForward: (test, random, isSoftware) => {
@@ -62,8 +68,9 @@ const OPS: { [name: string]: Record } = {
     const qkv = test.input("qkv", random.normal(N * 3 * D));
     const slots = { out: test.output("out", N * D), lse: test.output("lse", N) };
     attentionForward(test.recorder, {
-      ...{ heads: 1, kvHeads: 1, headDim: D, scale: 0.2, window: NO_WINDOW, rows: N, capacityRows: N },
-      ...{ q: matrix(qkv, 3 * D), k: matrix(qkv, 3 * D, D), v: matrix(qkv, 3 * D, 2 * D) },
+      ...{ heads: 1, kvHeads: 1, headDim: D, scale: 0.2, window: NO_WINDOW, cap: 0 },
+      ...{ rows: N, capacityRows: N },
+      ...{ q: headMatrix(qkv, 3 * D), k: headMatrix(qkv, 3 * D, D), v: headMatrix(qkv, 3 * D, 2 * D) },
       queryTokens: test.input("tokens", Uint32Array.from({ length: N }, (_, i) => i)),
       tiles: test.input("tiles", tiles.queryTiles),
       tileCount: tiles.queryTiles.length / 4,
@@ -91,11 +98,11 @@ for (const target of TARGETS) {
 Deno.test("a grid with dimensions of its own is refused where it would not fit", async () => {
   using test = new OpTest(few, TARGETS[0]);
   const columns = 193;
-  const slots = Object.fromEntries(
-    ["x", "weight", "rstd", "dy", "dx", "dweight"].map((name) => [name, test.output(name, columns)]),
-  ) as { [name in "x" | "weight" | "rstd" | "dy" | "dx" | "dweight"]: Slot };
-  rmsNormBackward(test.recorder, { rows: 1, columns }, slots, {
-    ...{ addToInput: false, accumulate: () => false, capacityRows: 1 },
-  });
+  const slot = (name: string) => test.output(name, columns);
+  const vectors = (name: string) => headMatrix(slot(name), columns);
+  normBackward(test.recorder, { ...RMS, rows: 1, columns }, {
+    ...{ x: vectors("x"), dy: vectors("dy"), dx: vectors("dx") },
+    ...{ weight: slot("weight"), stats: slot("stats"), dweight: slot("dweight") },
+  }, { addToInput: false, accumulate: () => false, capacityRows: 1 });
   await assert.rejects(test.run(), { name: "RangeError", message: /^4 workgroups in one dimension/ });
 });

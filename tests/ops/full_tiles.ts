@@ -27,16 +27,16 @@ const elementwise = (
 });
 
 /** Kernels of shaders/rows.wgsl: 8 rows of one invocation, or a row of 64. */
-const rows = (kernel: string): FullTile[] => [
+const rows = (kernel: string, constants: TemplateConstants = {}): FullTile[] => [
   {
     kernel,
-    constants: { THREADS: 1, ROWS: 8 },
+    constants: { ...constants, THREADS: 1, ROWS: 8 },
     meaning: "8 rows",
     isFull: (p) => p.rows >= 8,
   },
   {
     kernel,
-    constants: { THREADS: 64, ROWS: 1 },
+    constants: { ...constants, THREADS: 64, ROWS: 1 },
     meaning: "64 columns",
     isFull: (p) => p.columns >= 64,
   },
@@ -44,12 +44,14 @@ const rows = (kernel: string): FullTile[] => [
 
 const attention = (kernel: string): FullTile[] =>
   [8, 32].flatMap((TILE) =>
-    [true, false].map((VEC) => ({
-      kernel,
-      constants: { TILE, VEC, CHUNK4: 8 },
-      meaning: "several tiles of a head of more than 32 dimensions",
-      isFull: (p: Params, c: TemplateConstants) => p.tiles > 2 && Number(c.D4) > 8,
-    }))
+    [true, false].flatMap((VEC) =>
+      [true, false].map((CAP) => ({
+        kernel,
+        constants: { TILE, VEC, CAP, CHUNK4: 8 },
+        meaning: "several tiles of a head of more than 32 dimensions",
+        isFull: (p: Params, c: TemplateConstants) => p.tiles > 2 && Number(c.D4) > 8,
+      }))
+    )
   );
 
 const gemms: FullTile[] = Object.values(GEMM_TILES).flatMap(({ kernel, constants, outputs: [m, n] }) =>
@@ -74,13 +76,18 @@ export const FULL_TILES: Readonly<Record<string, readonly FullTile[]>> = {
     elementwise("attention_delta", {}, (p) => p.rows),
   ],
   norm: [
-    ...["rms_norm_forward", "rms_norm_backward_input"].flatMap(rows),
-    {
-      kernel: "rms_norm_backward_weight",
-      constants: {},
-      meaning: "64 columns of a slab of rows",
-      isFull: (p) => p.columns >= 64 && p.rows >= p.slab,
-    },
+    ...[true, false].flatMap((LAYER) => [
+      ...[true, false].flatMap((BIAS) =>
+        [true, false].flatMap((RESIDUAL) => rows("norm_forward", { LAYER, BIAS, RESIDUAL }))
+      ),
+      ...rows("norm_backward_input", { LAYER }),
+      {
+        kernel: "norm_backward_weight",
+        constants: { LAYER },
+        meaning: "64 columns of a slab of vectors",
+        isFull: (p: Params) => p.columns >= 64 && p.rows * p.heads >= p.slab,
+      },
+    ]),
     {
       kernel: "column_sums",
       constants: {},
@@ -88,19 +95,37 @@ export const FULL_TILES: Readonly<Record<string, readonly FullTile[]>> = {
       isFull: (p) => p.columns >= 64 && p.slabs > 1,
     },
   ],
+  bias: [{
+    kernel: "column_slabs",
+    constants: {},
+    meaning: "64 columns of several slabs",
+    isFull: (p) => p.columns >= 64 && p.rows > p.slab,
+  }],
+  rope: [elementwise("rope", {}, (p) => p.rows * p.heads * p.rotary / 2)],
+  activation: ["activation_forward", "activation_backward"].flatMap((kernel) =>
+    ["SILU", "GELU", "GELU_TANH"].flatMap((kind) =>
+      [true, false].map((GATED) => elementwise(kernel, { [kind]: true, GATED }, (p) => p.rows * p.columns))
+    )
+  ),
+  soft_cap: [elementwise("soft_cap", {}, (p) => p.count)],
   elementwise: [
-    elementwise("rope", {}, (p) => p.rows * p.heads * p.rotary / 2),
-    elementwise("swiglu_forward", {}, (p) => p.rows * p.columns),
-    elementwise("swiglu_backward", {}, (p) => p.rows * p.columns),
     elementwise("fill", {}, (p) => p.count),
     elementwise("average", {}, (p) => p.count),
     elementwise("gather_rows", {}, (p) => p.rows * p.columns),
     elementwise("scatter_add_rows", {}, (p) => p.rows * p.columns),
+    ...[true, false].map((BF16) => elementwise("embedding_forward", { BF16 }, (p) => p.rows * p.columns)),
     elementwise("embedding_backward", {}, (p) => p.columns),
   ],
-  cross_entropy: [...rows("cross_entropy_stats"), ...rows("cross_entropy_gradient"), ...rows("argmax")],
+  cross_entropy: [
+    ...rows("cross_entropy_stats"),
+    ...[true, false].flatMap((CAP) => rows("cross_entropy_gradient", { CAP })),
+    ...rows("argmax"),
+  ],
+  storage: ["adamw", "average"].flatMap((kernel) =>
+    [true, false].map((LOWER) => elementwise(kernel, { BF16: true, LOWER }, (p) => p.count / 2))
+  ),
   optimizer: [
-    elementwise("adamw", {}, (p) => p.count),
+    elementwise("adamw", { BF16: false }, (p) => p.count),
     {
       kernel: "sum_squares",
       constants: { THREADS: 1, ROWS: 8 },

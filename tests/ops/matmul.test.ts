@@ -8,6 +8,7 @@ import {
   type GemmTile,
   gemmTileRuns,
 } from "../../engine/ops/matmul.ts";
+import { narrow, widen } from "../../engine/tensor/dtype.ts";
 import { matrix } from "../../engine/tensor/matrix.ts";
 import { assertSameBits } from "../compare.ts";
 import { sharedGpu } from "../gpu_device.ts";
@@ -36,7 +37,13 @@ interface Product {
   /** Extra columns and elements before the first: a window of a wider buffer. */
   pad: number;
   poison?: "a" | "b";
+  /** B is stored as bf16; a bias is added. */
+  bf16?: boolean;
+  bias?: boolean;
 }
+
+/** A bias begins after this many elements of its buffer. */
+const BIAS_OFFSET = 3;
 
 function host(random: Random, rows: number, columns: number, pad: number): Host {
   const ld = columns + pad;
@@ -44,14 +51,16 @@ function host(random: Random, rows: number, columns: number, pad: number): Host 
 }
 
 /** The product in float64, and Σ|a·b| of each element for the error bound; elements outside C are left alone. */
-function reference(p: Product, a: Host, b: Host, before: Float32Array, c: Host) {
+function reference(p: Product, a: Host, b: Host, before: Float32Array, bias: Float32Array, c: Host) {
   const expected = Float64Array.from(c.data);
   const tolerance = new Float64Array(c.data.length);
   for (let i = 0; i < p.m; i++) {
     for (let j = 0; j < p.n; j++) {
       const at = c.offset + i * c.ld + j;
-      let sum = p.start === "nothing" ? 0 : before[at];
-      let magnitude = Math.abs(sum);
+      const added = p.bias ? bias[BIAS_OFFSET + j] : 0;
+      const start = p.start === "nothing" ? 0 : before[at];
+      let sum = start + added;
+      let magnitude = Math.abs(start) + Math.abs(added);
       for (let x = 0; x < p.k; x++) {
         const left = a.data[a.offset + (p.layout === "TN" ? x * a.ld + i : i * a.ld + x)];
         const right = b.data[b.offset + (p.layout === "NT" ? j * b.ld + x : x * b.ld + j)];
@@ -66,6 +75,13 @@ function reference(p: Product, a: Host, b: Host, before: Float32Array, c: Host) 
   return { expected, tolerance };
 }
 
+/** bf16 numbers as whole words. */
+function pairs(halves: Uint8Array): Uint32Array<ArrayBuffer> {
+  const words = new Uint32Array(Math.ceil(halves.byteLength / 4));
+  new Uint8Array(words.buffer).set(halves);
+  return words;
+}
+
 async function check(tile: GemmTile, products: Product[]): Promise<void> {
   using test = new OpTest(gpu, target);
   const random = new Random(products.length);
@@ -76,11 +92,14 @@ async function check(tile: GemmTile, products: Product[]): Promise<void> {
     const other = random.normal(c.data.length);
     const poisoned = p.poison && { a, b }[p.poison];
     if (poisoned) poisoned.data[poisoned.offset + poisoned.ld + 2] = NaN;
+    const halves = narrow("BF16", b.data);
+    if (p.bf16) widen("BF16", halves, b.data);
+    const bias = random.normal(BIAS_OFFSET + p.n);
     if (p.start !== "itself") c.data.fill(NaN);
     const name = `${tile} ${index}: ${JSON.stringify(p)}`;
     const slots = {
       a: test.input("a", a.data),
-      b: test.input("b", b.data),
+      b: p.bf16 ? test.input("b", pairs(halves)) : test.input("b", b.data),
       c: test.inout("c", c.data),
     };
     const start = {
@@ -90,12 +109,14 @@ async function check(tile: GemmTile, products: Product[]): Promise<void> {
     }[p.start];
     const sides = {
       a: matrix(slots.a, a.ld, a.offset),
-      b: matrix(slots.b, b.ld, b.offset),
+      b: { ...matrix(slots.b, b.ld, b.offset), bf16: p.bf16 },
       c: matrix(slots.c, c.ld, c.offset),
     };
     const { layout, m, n, k } = p;
-    gemm(test.recorder, { layout, ...sides, m, n, k, capacityM: m, start }, tile);
-    return { name, c: slots.c, poisoned, ...reference(p, a, b, p.start === "other" ? other : c.data, c) };
+    const added = p.bias ? { slot: test.input("bias", bias), offset: BIAS_OFFSET } : undefined;
+    gemm(test.recorder, { layout, ...sides, m, n, k, capacityM: m, start, bias: added }, tile);
+    const before = p.start === "other" ? other : c.data;
+    return { name, c: slots.c, poisoned, ...reference(p, a, b, before, bias, c) };
   });
   await test.run();
   for (const { name, c, expected, tolerance, poisoned } of cases) {
@@ -121,6 +142,18 @@ for (const tile of TILES) {
         { layout, m: 3, n: 1, k: 5, start: "nothing", pad: 5, poison: "b" },
         { layout, m: 8, n: 8, k: 16, start: "itself", pad: 1 },
         { layout, m: 1, n: 1, k: 1, start: "nothing", pad: 0 },
+      ]);
+    });
+
+    Deno.test(`gemm ${tile} ${layout}: a bias, and weights in bf16`, async () => {
+      const bf16 = layout !== "TN";
+      await check(tile, [
+        { layout, m: m + 4, n: n + 4, k: 36, start: "nothing", pad: 0, bias: true, bf16 },
+        { layout, m: 20, n: 4, k: 4, start: "other", pad: 4, bias: true },
+        { layout, m: 8, n: 20, k: 32, start: "itself", pad: 0, poison: "b", bf16 },
+        { layout, m: m + 1, n: n + 1, k: 37, start: "other", pad: 3, bias: true, bf16 },
+        { layout, m: 3, n: 1, k: 5, start: "nothing", pad: 5, bias: true, bf16 },
+        { layout, m: 1, n: 7, k: 131, start: "itself", pad: 1, poison: "b", bf16 },
       ]);
     });
 

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { adamw } from "../../engine/ops/adamw.ts";
-import { average } from "../../engine/ops/elementwise.ts";
+import { average } from "../../engine/ops/average.ts";
 import { globalNorm } from "../../engine/ops/global_norm.ts";
+import type { Slot } from "../../engine/gpu/pool.ts";
 import { Recorder } from "../../engine/gpu/recorder.ts";
+import type { Stored } from "../../engine/tensor/stored.ts";
 import {
   assertClose,
   assertMaxAbs,
@@ -19,6 +21,8 @@ import { coverageTest } from "./full_tiles.ts";
 import { assertWithin, OpTest, TARGETS, U } from "./support.ts";
 
 const gpu = await sharedGpu();
+const stored = (weight: Slot): Stored => ({ storage: "f32", weight });
+const EXACT = { key: 0, firstElement: 0 };
 
 for (const target of TARGETS) {
   const golden = loadOptimizerGolden();
@@ -37,7 +41,11 @@ for (const target of TARGETS) {
         };
       });
       const clip = recorder.pool.acquire(8, "clip");
-      const counted = slots.map(({ gradient }, i) => ({ slot: gradient, count: initial[i].length }));
+      const counted = slots.map(({ gradient }, i) => ({
+        slot: gradient,
+        count: initial[i].length,
+        slab: 64,
+      }));
       globalNorm(recorder, counted, settings.max_grad_norm ?? 0, clip);
       slots.forEach(({ gradient, weight, moment1, moment2, initial: start }, i) => {
         const count = initial[i].length;
@@ -45,7 +53,7 @@ for (const target of TARGETS) {
           recorder,
           count,
           settings.weight_decay[i],
-          { gradient, clip, weight, moment1, moment2 },
+          { gradient, clip, moment1, moment2, parameter: { storage: "f32", weight } },
           (s) => ({
             step: s + 1,
             learningRate: settings.lr[s],
@@ -53,7 +61,8 @@ for (const target of TARGETS) {
             epsilon: settings.eps,
           }),
         );
-        average(recorder, count, { initial: start, weight }, () => settings.average_lambda);
+        const planes = { initial: stored(start), parameter: stored(weight) };
+        average(recorder, count, planes, () => ({ lambda: settings.average_lambda, rounding: EXACT }));
       });
       const recording = recorder.finish(gpu);
       slots.forEach(({ initial: start, weight, moment1, moment2 }, i) => {
@@ -103,7 +112,11 @@ for (const target of TARGETS) {
         const gradients = counts.map((count) => random.normal(count, 0.1));
         using test = new OpTest(gpu, target);
         const result = test.output("result", 2);
-        const slots = gradients.map((data) => ({ slot: test.input("gradient", data), count: data.length }));
+        const slots = gradients.map((data) => ({
+          slot: test.input("gradient", data),
+          count: data.length,
+          slab: 4096,
+        }));
         globalNorm(test.recorder, slots, maxNorm, result);
         await test.run();
         const norm = reference.globalNorm(gradients.map(float64));
@@ -119,6 +132,22 @@ for (const target of TARGETS) {
     }
   });
 
+  Deno.test(`global norm (${target.label}): pieces of whole slabs give the bits of the whole`, async () => {
+    const data = new Random(63).normal(70 * 192 + 31);
+    using test = new OpTest(gpu, target);
+    const [whole, split] = [test.output("whole", 2), test.output("split", 2)];
+    const part = (first: number, end: number) => {
+      const slice = data.slice(first, end);
+      return { slot: test.input("gradient", slice), count: slice.length, slab: 192 };
+    };
+    const cuts = [0, 13 * 192, 50 * 192, data.length];
+    const parts = [part(0, data.length), ...cuts.slice(1).map((end, i) => part(cuts[i], end))];
+    globalNorm(test.recorder, parts.slice(0, 1), 1, whole);
+    globalNorm(test.recorder, parts.slice(1), 1, split);
+    await test.run();
+    assert.deepEqual(test.words(split), test.words(whole));
+  });
+
   Deno.test(`clipping (${target.label}) never hides a NaN or infinite gradient`, async () => {
     for (const bad of [NaN, Infinity, -Infinity, 1e30]) {
       for (const maxNorm of [0, 1]) {
@@ -128,11 +157,11 @@ for (const target of TARGETS) {
         const clip = test.output("clip", 2);
         const slot = test.input("gradient", gradient);
         const weight = test.inout("weight", new Float32Array(131).fill(1));
-        globalNorm(test.recorder, [{ slot, count: 131 }], maxNorm, clip);
+        globalNorm(test.recorder, [{ slot, count: 131, slab: 64 }], maxNorm, clip);
         const slots = {
           gradient: slot,
           clip,
-          weight,
+          parameter: stored(weight),
           moment1: test.output("m", 131),
           moment2: test.output("v", 131),
         };
@@ -170,7 +199,7 @@ for (const target of TARGETS) {
       const slots = {
         gradient: test.input("gradient", g),
         clip: test.input("clip", Float32Array.of(3, 0.25)),
-        weight: test.inout("weight", p),
+        parameter: stored(test.inout("weight", p)),
         moment1: test.inout("m", m),
         moment2: test.inout("v", v),
       };
@@ -187,7 +216,7 @@ for (const target of TARGETS) {
       const parts = (i: number) => 0.9 * Math.abs(m[i]) + 0.025 * Math.abs(g[i]);
       assertWithin(
         "weight",
-        test.floats(slots.weight),
+        test.floats(slots.parameter.weight),
         kept(expected, p),
         expected.map((x, i) =>
           U * (3 * Math.abs(x) + 10 * size(i) + 0.6 * parts(i) / Math.sqrt(moments.v[i] + 1e-30))

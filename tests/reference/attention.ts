@@ -1,4 +1,4 @@
-/** Causal grouped-query attention on packed sequences, with an optional sliding window. */
+/** Causal grouped-query attention on packed sequences, with an optional sliding window and soft cap of the scores. */
 
 /** What attention needs to know beside q, k and v. */
 export interface AttentionShape {
@@ -11,6 +11,8 @@ export interface AttentionShape {
   window?: number | null;
   /** Factor on q·k; 1/√D by default. */
   scale?: number;
+  /** Scaled scores s become cap·tanh(s/cap) before the mask; 0, the default, is off. */
+  cap?: number;
 }
 
 /** Softmax of one query row and head over the keys it sees. */
@@ -18,7 +20,9 @@ export interface AttentionRow {
   /** Packed index of the first key seen; the last is the query itself. */
   firstKey: number;
   probabilities: Float64Array<ArrayBuffer>;
-  /** log Σ exp(scaled scores). */
+  /** Scaled and capped q·k of each key. */
+  scores: Float64Array<ArrayBuffer>;
+  /** log Σ exp(scores). */
   lse: number;
 }
 
@@ -31,7 +35,7 @@ export function attentionRow(
   h: number,
   start: number,
 ): AttentionRow {
-  const { H, K, D, window = null } = shape;
+  const { H, K, D, window = null, cap = 0 } = shape;
   const scale = shape.scale ?? 1 / Math.sqrt(D);
   const firstKey = window === null ? start : Math.max(start, n - window + 1);
   const queryAt = (n * H + h) * D;
@@ -42,13 +46,13 @@ export function attentionRow(
     const keyAt = ((firstKey + j) * K + kvHead) * D;
     let dot = 0;
     for (let d = 0; d < D; d++) dot += q[queryAt + d] * k[keyAt + d];
-    scores[j] = dot * scale;
+    scores[j] = cap > 0 ? cap * Math.tanh(dot * scale / cap) : dot * scale;
     largest = Math.max(largest, scores[j]);
   }
   let sum = 0;
   for (const score of scores) sum += Math.exp(score - largest);
   const lse = largest + Math.log(sum);
-  return { firstKey, probabilities: scores.map((score) => Math.exp(score - lse)), lse };
+  return { firstKey, probabilities: scores.map((score) => Math.exp(score - lse)), scores, lse };
 }
 
 /** o [N, H·D] and lse [N, H] from q [N, H·D], k and v [N, K·D]; query head h reads kv head ⌊h / (H/K)⌋. */
@@ -81,13 +85,13 @@ export function attentionBackward(
   v: Float64Array,
   shape: AttentionShape,
 ): { dq: Float64Array<ArrayBuffer>; dk: Float64Array<ArrayBuffer>; dv: Float64Array<ArrayBuffer> } {
-  const { H, K, D } = shape;
+  const { H, K, D, cap = 0 } = shape;
   const scale = shape.scale ?? 1 / Math.sqrt(D);
   const dq = new Float64Array(q.length);
   const dk = new Float64Array(k.length);
   const dv = new Float64Array(v.length);
   forEachQuery(shape, (n, h, start) => {
-    const { firstKey, probabilities: p } = attentionRow(q, k, shape, n, h, start);
+    const { firstKey, probabilities: p, scores } = attentionRow(q, k, shape, n, h, start);
     const queryAt = (n * H + h) * D;
     const kvHead = Math.floor(h / (H / K));
     const keyAt = (j: number) => ((firstKey + j) * K + kvHead) * D;
@@ -103,7 +107,8 @@ export function attentionBackward(
     }
     for (let j = 0; j < p.length; j++) {
       const at = keyAt(j);
-      const ds = p[j] * (dp[j] - mean) * scale;
+      const slope = cap > 0 ? 1 - (scores[j] / cap) ** 2 : 1;
+      const ds = p[j] * (dp[j] - mean) * slope * scale;
       for (let d = 0; d < D; d++) {
         dq[queryAt + d] += ds * k[at + d];
         dk[at + d] += ds * q[queryAt + d];

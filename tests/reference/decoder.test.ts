@@ -18,9 +18,18 @@ import {
 } from "../golden.ts";
 import { Random } from "../random.ts";
 import { bucket, type Distribution, logSoftmax } from "./cross_entropy.ts";
-import { forward, forwardTrace, generateGreedy, lossAndGradients, type SoftRow } from "./decoder.ts";
-import { parameterShapes, randomWeights, widenWeights } from "./decoder_shape.ts";
-import { assertDerivative } from "./finite_difference.ts";
+import { VARIANTS } from "../models/variants.ts";
+import {
+  type Example,
+  forward,
+  forwardTrace,
+  generateGreedy,
+  lossAndGradients,
+  type SoftRow,
+} from "./decoder.ts";
+import { parameterShapes, randomWeights, type Weights, widenWeights } from "./decoder_shape.ts";
+import { assertDerivative, dot } from "./finite_difference.ts";
+import { float64 } from "./linear_algebra.ts";
 import { adamw, average, clipFactor, globalNorm, zeroMoments } from "./optimizer.ts";
 import { learningRateAt } from "./schedule.ts";
 
@@ -64,6 +73,21 @@ for (const name of GOLDEN_MODELS) {
       assertGradient(golden, parameter, gradient);
     }
   });
+
+  if (info.batches.long) {
+    Deno.test(`${name}: a batch beyond the short rotary frequencies`, () => {
+      const examples = batch(golden, "long");
+      const logits = forward(config, weights, examples.map(({ ids }) => ids));
+      assertRounded("logits", concatenate(logits), floats(golden, "long.logits"));
+      const { loss, gradients } = lossAndGradients(config, weights, examples);
+      assertNear("loss", loss, info.batches.long.loss, 1e-13);
+      assert.equal(gradients.size, info.train.parameter_order.length);
+      for (const [parameter, gradient] of gradients) {
+        assertRounded(parameter, gradient, floats(golden, `long.grad/${parameter}`));
+        assertGradient(golden, parameter, gradient, "long.grad");
+      }
+    });
+  }
 
   Deno.test(`${name}: five training steps`, () => {
     const { train } = info;
@@ -155,6 +179,44 @@ Deno.test("decoder with hard, soft and bucketed rows: gradients agree with finit
   }
 });
 
+for (const [name, config] of Object.entries(VARIANTS)) {
+  Deno.test(`${name}: gradients agree with finite differences in a random direction`, () => {
+    const random = new Random(17);
+    const weights = widenWeights(randomWeights(config, 18));
+    const examples = [5, 1, 3].map((length) => {
+      const ids = random.integers(length, 0, 11);
+      return { ids, labels: ids.map((id, t) => t === 1 ? -100 : id) };
+    });
+    const { gradients } = lossAndGradients(config, weights, examples);
+    assert.deepEqual([...gradients.keys()].sort(), [...parameterShapes(config).keys()].sort());
+    for (const [parameter, gradient] of gradients) {
+      const weight = weights.get(parameter)!;
+      const initial = weight.slice();
+      // of length 0.1: the stencil's steps are a tenth and its error 1e-4 of that for a whole unit
+      const direction = float64(random.normal(weight.length, 0.1 / Math.sqrt(weight.length)));
+      const along = new Float64Array(1);
+      const loss = () => {
+        weight.set(initial.map((value, i) => value + along[0] * direction[i]));
+        return lossOf(config, weights, examples);
+      };
+      assertDerivative(parameter, Float64Array.of(dot(gradient, direction)), along, loss);
+      weight.set(initial);
+    }
+  });
+}
+
+Deno.test("longrope: one sequence beyond the original length changes the others of its batch", () => {
+  const config = VARIANTS["phi3 with a partial longrope"];
+  const weights = widenWeights(randomWeights(config, 19));
+  const [short, atLimit, beyond] = [[3, 1, 4], [1, 5, 9, 2], [6, 5, 3, 5, 8]];
+  const [alone] = forward(config, weights, [short]);
+  const [beside] = forward(config, weights, [short, atLimit]);
+  assert.deepEqual(beside, alone);
+  const [rotatedLong] = forward(config, weights, [short, beyond]);
+  assert.ok(relL2(rotatedLong, alone) > 1e-3);
+  assert.deepEqual(forward(config, weights, [beyond, short])[1], rotatedLong);
+});
+
 Deno.test("the anchor against the model's own distributions is zero, loss and gradient, whole and bucketed", () => {
   const weights = widenWeights(randomWeights(ODD, 13));
   const ids = new Random(14).integers(6, 0, 11);
@@ -195,8 +257,20 @@ Deno.test("the order of the examples changes nothing beyond rounding", () => {
 });
 
 Deno.test("configs that the reference cannot honour are refused by field", () => {
-  assert.throws(() => parameterShapes({ ...ODD, model_type: "gemma" }), /model_type.*found gemma/);
-  assert.throws(() => parameterShapes({ ...ODD, attention_bias: true }), /attention_bias/);
+  assert.throws(() => parameterShapes({ ...ODD, model_type: "gpt2" }), /model_type.*found gpt2/);
+  assert.throws(() => parameterShapes({ ...ODD, model_type: "phi", qk_layernorm: true }), /qk_layernorm/);
+  assert.throws(() => parameterShapes({ ...ODD, hidden_act: "relu" }), /found relu/);
   assert.throws(() => parameterShapes({ ...ODD, hidden_size: undefined }), /hidden_size/);
-  assert.throws(() => parameterShapes({ ...ODD, rope_scaling: { rope_type: "yarn" } }), /yarn/);
+  assert.throws(() => parameterShapes({ ...ODD, rope_scaling: { rope_type: "dynamic" } }), /dynamic/);
 });
+
+/** The mean loss alone. */
+function lossOf(config: Record<string, unknown>, weights: Weights, examples: Example[]): number {
+  const V = config.vocab_size as number;
+  const losses = forward(config, weights, examples.map(({ ids }) => ids)).flatMap((logits, b) =>
+    examples[b].labels.flatMap((label, t) =>
+      t === 0 || label === -100 ? [] : [-logSoftmax(logits.slice((t - 1) * V, t * V))[label]]
+    )
+  );
+  return losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
+}

@@ -1,10 +1,12 @@
-/** The reference decoder: Llama and Mistral in float64, forward, loss, every gradient, and greedy generation. */
+/** The reference decoder: every family in float64, forward, loss, every gradient, and greedy generation. */
 import { blockBackward, blockForward, type BlockTrace, pack, type Packed } from "./block.ts";
 import { crossEntropy, type Distribution, type TargetRow } from "./cross_entropy.ts";
 import { type DecoderShape, decoderShape, type Weights } from "./decoder_shape.ts";
 import { embeddingBackward, embeddingForward } from "./embedding.ts";
-import { add, linearBackward, linearForward } from "./linear_algebra.ts";
-import { rmsnormBackward, rmsnormForward } from "./rmsnorm.ts";
+import type { Module } from "./families.ts";
+import { add } from "./linear_algebra.ts";
+import { linear, linearGradients, norm, normGradients, type Parameters } from "./modules.ts";
+import { softCap, softCapBackward } from "./soft_cap.ts";
 
 /** A sequence; labels are −100 where not supervised and not shifted: logits at t − 1 answer for labels[t]. */
 export interface Example {
@@ -35,12 +37,13 @@ export interface LossAndGradients {
 /** Every intermediate of a forward pass over packed tokens. */
 export interface DecoderTrace {
   packed: Packed;
-  /** [N, C] */
+  /** Scaled [N, C]. */
   embedding: Float64Array;
   blocks: BlockTrace[];
   /** Output of the final norm [N, C]. */
   norm: Float64Array;
-  /** [N, V] */
+  /** What the head projects, and that within its soft cap [N, V]. */
+  projected: Float64Array;
   logits: Float64Array;
 }
 
@@ -63,16 +66,18 @@ export function forwardTrace(
 ): DecoderTrace {
   const shape = decoderShape(config);
   const packed = pack(sequences);
-  const embedding = embeddingForward(packed.ids, weights.get("model.embed_tokens.weight")!, shape.C);
+  const table = weights.get(`${shape.embedding.name}.weight`)!;
+  const embedding = embeddingForward(packed.ids, table, shape.C).map((value) => value * shape.embeddingScale);
   const blocks: BlockTrace[] = [];
   let x: Float64Array = embedding;
-  for (let layer = 0; layer < shape.layers; layer++) {
+  for (let layer = 0; layer < shape.layers.length; layer++) {
     blocks.push(blockForward(shape, weights, layer, packed, x));
     x = blocks[layer].y;
   }
-  const norm = rmsnormForward(x, weights.get("model.norm.weight")!, shape.epsilon).y;
-  const logits = linearForward(norm, weights.get(headName(shape))!, packed.ids.length);
-  return { packed, embedding, blocks, norm, logits };
+  const normed = norm(weights, shape.finalNorm, x, shape.norm);
+  const projected = linear(weights, shape.head, normed, packed.ids.length, headMatrix(shape));
+  const logits = shape.logitCap > 0 ? softCap(projected, shape.logitCap) : projected;
+  return { packed, embedding, blocks, norm: normed, projected, logits };
 }
 
 /** Mean cross-entropy over the supervised tokens plus Σ weight · KL over `softRows`, with every gradient. */
@@ -113,20 +118,21 @@ export function backward(
   dLogits: Float64Array,
 ): Map<string, Float64Array> {
   const { packed, blocks } = trace;
-  const gradients = new Map<string, Float64Array>();
-  const head = linearBackward(dLogits, trace.norm, weights.get(headName(shape))!, packed.ids.length);
-  const last = shape.layers > 0 ? blocks[shape.layers - 1].y : trace.embedding;
-  const norm = rmsnormBackward(head.dx, last, weights.get("model.norm.weight")!, shape.epsilon);
-  gradients.set("model.norm.weight", norm.dWeight);
-  let dx: Float64Array = norm.dx;
-  for (let layer = shape.layers - 1; layer >= 0; layer--) {
-    dx = blockBackward(shape, weights, layer, packed, blocks[layer], dx, gradients);
+  const parameters: Parameters = { weights, gradients: new Map() };
+  const dProjected = shape.logitCap > 0 ? softCapBackward(dLogits, trace.projected, shape.logitCap) : dLogits;
+  const N = packed.ids.length;
+  const dNorm = linearGradients(parameters, shape.head, dProjected, trace.norm, N, headMatrix(shape));
+  const last = blocks.at(-1)?.y ?? trace.embedding;
+  let dx = normGradients(parameters, shape.finalNorm, dNorm, last, shape.norm);
+  for (let layer = blocks.length - 1; layer >= 0; layer--) {
+    dx = blockBackward(shape, parameters, layer, packed, blocks[layer], dx);
   }
-  if (!shape.tied) gradients.set("lm_head.weight", head.dWeight);
-  const dTable = shape.tied ? head.dWeight : new Float64Array(shape.V * shape.C);
-  embeddingBackward(packed.ids, dx, shape.C, dTable);
-  gradients.set("model.embed_tokens.weight", dTable);
-  return gradients;
+  // a tied matrix has the head's part already
+  const name = `${shape.embedding.name}.weight`;
+  const dTable = parameters.gradients.get(name) ?? new Float64Array(shape.V * shape.C);
+  embeddingBackward(packed.ids, dx.map((value) => value * shape.embeddingScale), shape.C, dTable);
+  parameters.gradients.set(name, dTable);
+  return parameters.gradients;
 }
 
 /** `count` greedy tokens after `prompt`; of equal logits the lowest id wins. The whole sequence is run each time. */
@@ -168,6 +174,6 @@ function supervisedRows(examples: readonly Example[], offsets: readonly number[]
   return rows.map((row) => ({ ...row, weight: 1 / rows.length }));
 }
 
-function headName(shape: DecoderShape): string {
-  return shape.tied ? "model.embed_tokens.weight" : "lm_head.weight";
+function headMatrix(shape: DecoderShape): Module {
+  return shape.tied ? shape.embedding : shape.head;
 }

@@ -2,37 +2,54 @@ import assert from "node:assert/strict";
 import { assertMaxAbs, assertNear } from "../compare.ts";
 import { floats, GOLDEN_MODELS, loadGolden } from "../golden.ts";
 import { Random } from "../random.ts";
+import { activationBackward, activationForward, erfc } from "./activation.ts";
 import { attentionBackward, attentionForward, type AttentionShape } from "./attention.ts";
 import { decoderShape } from "./decoder_shape.ts";
 import { embeddingBackward, embeddingForward } from "./embedding.ts";
 import { assertDerivative, dot } from "./finite_difference.ts";
 import { float64 } from "./linear_algebra.ts";
-import { rmsnormBackward, rmsnormForward } from "./rmsnorm.ts";
+import { normBackward, normForward } from "./norm.ts";
 import { inverseFrequencies, ropeBackward, ropeForward } from "./rope.ts";
-import { swigluBackward, swigluForward } from "./swiglu.ts";
+import { softCap, softCapBackward } from "./soft_cap.ts";
 
-Deno.test("rmsnorm: rows have a root mean square of 1, and backward agrees with finite differences", () => {
-  const random = new Random(3);
-  const [N, C] = [3, 7];
-  const x = float64(random.normal(N * C));
-  const weight = float64(random.normal(C));
-  const dy = float64(random.normal(N * C));
-  const { y } = rmsnormForward(x, new Float64Array(C).fill(1), 0);
-  for (let n = 0; n < N; n++) {
-    const row = y.subarray(n * C, (n + 1) * C);
-    assertNear("mean square", dot(row, row) / C, 1, 1e-14);
-  }
-  const f = () => dot(rmsnormForward(x, weight, 0.1).y, dy);
-  const { dx, dWeight } = rmsnormBackward(dy, x, weight, 0.1);
-  assertDerivative("dx", dx, x, f);
-  assertDerivative("dWeight", dWeight, weight, f);
-});
+for (const kind of ["rms", "layer"] as const) {
+  Deno.test(`${kind} norm: vectors are normalised, and backward agrees with finite differences`, () => {
+    const random = new Random(3);
+    const [N, C] = [3, 7];
+    const x = float64(random.normal(N * C, 1, 2));
+    const [weight, bias] = [float64(random.normal(C)), float64(random.normal(C))];
+    const dy = float64(random.normal(N * C));
+    const unit = { kind, epsilon: 0, offset: 1 };
+    const { y } = normForward(x, new Float64Array(C), undefined, unit);
+    for (let n = 0; n < N; n++) {
+      const row = y.subarray(n * C, (n + 1) * C);
+      assertNear("mean square", dot(row, row) / C, 1, 1e-14);
+      if (kind === "layer") assertNear("mean", row.reduce((sum, v) => sum + v, 0) / C, 0, 1e-14);
+    }
+    const shifted = normForward(x, new Float64Array(C).fill(-1), bias, unit).y;
+    assertMaxAbs("bias", shifted, shifted.map((_, i) => bias[i % C]), 0);
+    for (const offset of [0, 1]) {
+      const settings = { kind, epsilon: 0.1, offset };
+      const f = () => dot(normForward(x, weight, bias, settings).y, dy);
+      const { dx, dWeight, dBias } = normBackward(dy, x, weight, settings);
+      assertDerivative("dx", dx, x, f);
+      assertDerivative("dWeight", dWeight, weight, f);
+      assertDerivative("dBias", dBias, bias, f);
+    }
+  });
+}
 
-Deno.test("rope frequencies reproduce the goldens", () => {
+Deno.test("rope frequencies and scales reproduce the goldens", () => {
+  const rounded = (x: Float64Array) => Float32Array.from(x);
   for (const name of GOLDEN_MODELS) {
-    const golden = loadGolden(name);
-    const found = decoderShape(golden.config).frequencies;
-    assert.deepEqual(float64(found.map(Math.fround)), float64(floats(golden, "rope.inv_freq")), name);
+    const loaded = loadGolden(name);
+    for (const { rope } of decoderShape(loaded.config).layers) {
+      assert.deepEqual(rounded(rope.frequencies), floats(loaded, "rope.inv_freq"), name);
+      if (rope.long) {
+        assert.deepEqual(rounded(rope.long.frequencies), floats(loaded, "rope.inv_freq_long"), name);
+      }
+      assertNear(name, rope.scale, loaded.golden.rope_attention_scaling, 1e-14);
+    }
   }
 });
 
@@ -81,11 +98,28 @@ Deno.test("rope pairs i with i + D/2 and its backward is its inverse", () => {
   assertMaxAbs("inverse", ropeBackward(y, [0, 3, 9], frequencies), x, 1e-14);
 });
 
+Deno.test("rope: dimensions behind the rotated ones pass, scale multiplies the turn, backward is the transpose", () => {
+  const frequencies = inverseFrequencies(4, 100);
+  const random = new Random(11);
+  const [x, dy] = [float64(random.normal(2 * 2 * 7)), float64(random.normal(2 * 2 * 7))];
+  const heads = { headDim: 7, scale: 1.25 };
+  const y = ropeForward(x, [0, 2], frequencies, heads);
+  for (let head = 0; head < 4; head++) {
+    const part = (values: Float64Array, first: number, end: number) =>
+      values.subarray(head * 7 + first, head * 7 + end);
+    const turned = ropeForward(part(x, 0, 4), [head < 2 ? 0 : 2], frequencies);
+    assertMaxAbs("rotated", part(y, 0, 4), turned.map((v) => 1.25 * v), 1e-14);
+    assertMaxAbs("passed", part(y, 4, 7), part(x, 4, 7), 0);
+  }
+  assertNear("transpose", dot(ropeBackward(dy, [0, 2], frequencies, heads), x), dot(dy, y), 1e-13);
+});
+
 Deno.test("attention: lse and output by definition, and backward agrees with finite differences", () => {
   const random = new Random(6);
   const [H, K, D, N] = [6, 2, 3, 9];
-  for (const window of [null, 1, 2, 100]) {
-    const shape: AttentionShape = { offsets: [0, 4, 5, 5, 9], H, K, D, window };
+  for (const [window, cap] of [[null, 0], [1, 0], [2, 0], [100, 0], [null, 1.5], [2, 0.75]] as const) {
+    const shape: AttentionShape = { offsets: [0, 4, 5, 5, 9], H, K, D, window, cap };
+    const capped = (score: number) => cap > 0 ? cap * Math.tanh(score / cap) : score;
     const q = float64(random.normal(N * H * D));
     const k = float64(random.normal(N * K * D));
     const v = float64(random.normal(N * K * D));
@@ -103,7 +137,7 @@ Deno.test("attention: lse and output by definition, and backward agrees with fin
         const expected = new Float64Array(D);
         for (let key = 0; key < N; key++) {
           if (!visible(n, key)) continue;
-          const e = Math.exp(dot(head(q, n, H, h), head(k, key, K, kv)) / Math.sqrt(D));
+          const e = Math.exp(capped(dot(head(q, n, H, h), head(k, key, K, kv)) / Math.sqrt(D)));
           sum += e;
           head(v, key, K, kv).forEach((value, d) => expected[d] += e * value);
         }
@@ -113,20 +147,47 @@ Deno.test("attention: lse and output by definition, and backward agrees with fin
     }
     const f = () => dot(attentionForward(q, k, v, shape).o, dO);
     const { dq, dk, dv } = attentionBackward(dO, q, k, v, shape);
-    assertDerivative(`dq, window ${window}`, dq, q, f);
-    assertDerivative(`dk, window ${window}`, dk, k, f);
-    assertDerivative(`dv, window ${window}`, dv, v, f);
+    assertDerivative(`dq, window ${window}, cap ${cap}`, dq, q, f);
+    assertDerivative(`dk, window ${window}, cap ${cap}`, dk, k, f);
+    assertDerivative(`dv, window ${window}, cap ${cap}`, dv, v, f);
   }
 });
 
-Deno.test("swiglu: backward agrees with finite differences, and large gates stay finite", () => {
+Deno.test("activations: backward agrees with finite differences, gated or not; large gates stay finite", () => {
   const random = new Random(7);
-  const [gate, up, dy] = [random.normal(11), random.normal(11), random.normal(11)].map(float64);
-  const f = () => dot(swigluForward(gate, up), dy);
-  const { dGate, dUp } = swigluBackward(dy, gate, up);
-  assertDerivative("dGate", dGate, gate, f);
-  assertDerivative("dUp", dUp, up, f);
-  assert.deepEqual(Array.from(swigluForward(Float64Array.of(1e4, -1e4), Float64Array.of(1, 1))), [1e4, -0]);
+  const [gate, up, dy] = [random.normal(11, 2), random.normal(11), random.normal(11)].map(float64);
+  for (const kind of ["silu", "gelu", "gelu_tanh"] as const) {
+    const { dGate, dUp } = activationBackward(kind, dy, gate, up);
+    const gated = () => dot(activationForward(kind, gate, up), dy);
+    assertDerivative(`${kind} dGate`, dGate, gate, gated);
+    assertDerivative(`${kind} dUp`, dUp!, up, gated);
+    const alone = activationBackward(kind, dy, gate);
+    assertDerivative(`${kind} alone`, alone.dGate, gate, () => dot(activationForward(kind, gate), dy));
+    assert.equal(alone.dUp, undefined);
+    const far = Float64Array.of(3e38, 1e4, -1e4, -3e38);
+    assert.deepEqual(Array.from(activationForward(kind, far)), [3e38, 1e4, -0, -0]);
+    const slopes = activationBackward(kind, new Float64Array(4).fill(1), far).dGate;
+    assertMaxAbs(`${kind} far slopes`, slopes, [1, 1, 0, 0], 0);
+  }
+});
+
+Deno.test("erfc: published values, both sides of where its two formulas meet, and its derivative", () => {
+  // Abramowitz and Stegun, table 7.1, and erfc(5) from its asymptotic series.
+  const known = [[0, 1], [0.5, 0.4795001221869535], [1, 0.15729920705028513], [2, 0.004677734981047266]];
+  for (const [x, value] of known) assertNear(`erfc ${x}`, erfc(x), value, 1e-15);
+  assertNear("erfc 5", erfc(5) / 1.5374597944280349e-12, 1, 1e-13);
+  assertNear("erfc −1", erfc(-1), 2 - 0.15729920705028513, 1e-15);
+  assertNear("where they meet", erfc(2.5 - 1e-13) - erfc(2.5), 1e-13 * 2.178e-3, 1e-15);
+  const x = Float64Array.from({ length: 80 }, (_, i) => -4.013 + i / 10);
+  const slope = x.map((value) => -2 / Math.sqrt(Math.PI) * Math.exp(-value * value));
+  assertDerivative("erfc", slope, x, () => x.reduce((sum, value) => sum + erfc(value), 0));
+});
+
+Deno.test("soft cap: the identity near 0, ±c far out, and backward agrees with finite differences", () => {
+  const random = new Random(12);
+  const [x, dy] = [float64(random.normal(9, 4)), float64(random.normal(9))];
+  assertDerivative("dx", softCapBackward(dy, x, 3), x, () => dot(softCap(x, 3), dy));
+  assertMaxAbs("ends", softCap(Float64Array.of(1e-9, 1e9, -1e9), 30), [1e-9, 30, -30], 1e-24);
 });
 
 Deno.test("embedding: rows are looked up, repeated ids add their gradients, unknown ids are refused", () => {

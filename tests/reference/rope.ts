@@ -1,4 +1,7 @@
-/** Rotary position embedding, half-split: dimension i of a head is paired with i + D/2. */
+/**
+ * Rotary position embedding, half-split: dimension i of a head is paired with i + rotary/2 inside its first `rotary`
+ * dimensions; the others pass.
+ */
 
 /** `rope_scaling` of a Hugging Face config. */
 export interface RopeScaling {
@@ -43,38 +46,49 @@ function llama3(frequency: number, scaling: Required<RopeScaling>): number {
   return (1 - smooth) * frequency / factor + smooth * frequency;
 }
 
-/** x [N, heads·D] rotated by positions [N] · frequencies [D/2]. */
+/** How a head is rotated beside its frequencies. */
+export interface RopeHeads {
+  /** Dimensions of a head; the rotated ones by default, which are twice the frequencies. */
+  headDim?: number;
+  /** Multiplies cos and sin; 1 by default. */
+  scale?: number;
+}
+
+/** x [N, heads·headDim] rotated by positions [N] · frequencies [rotary/2]. */
 export function ropeForward(
   x: Float64Array,
   positions: ArrayLike<number>,
   frequencies: Float64Array,
+  heads: RopeHeads = {},
 ): Float64Array<ArrayBuffer> {
-  return rotate(x, positions, frequencies, 1);
+  return rotate(x, positions, frequencies, heads, 1);
 }
 
-/** The gradient: a rotation's transpose is the rotation back. */
+/** The gradient: the transpose of a scaled rotation is the rotation back with the same scale. */
 export function ropeBackward(
   dy: Float64Array,
   positions: ArrayLike<number>,
   frequencies: Float64Array,
+  heads: RopeHeads = {},
 ): Float64Array<ArrayBuffer> {
-  return rotate(dy, positions, frequencies, -1);
+  return rotate(dy, positions, frequencies, heads, -1);
 }
 
 function rotate(
   x: Float64Array,
   positions: ArrayLike<number>,
   frequencies: Float64Array,
+  { headDim = 2 * frequencies.length, scale = 1 }: RopeHeads,
   direction: 1 | -1,
 ): Float64Array<ArrayBuffer> {
   const half = frequencies.length;
   const width = x.length / positions.length;
-  const y = new Float64Array(x.length);
+  const y = Float64Array.from(x);
   for (let n = 0; n < positions.length; n++) {
     for (let i = 0; i < half; i++) {
       const angle = direction * positions[n] * frequencies[i];
-      const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
-      for (let head = 0; head < width; head += 2 * half) {
+      const [cos, sin] = [scale * Math.cos(angle), scale * Math.sin(angle)];
+      for (let head = 0; head < width; head += headDim) {
         const [a, b] = [n * width + head + i, n * width + head + half + i];
         y[a] = x[a] * cos - x[b] * sin;
         y[b] = x[b] * cos + x[a] * sin;
