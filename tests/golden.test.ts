@@ -7,7 +7,9 @@ import {
   assertNear,
   assertRelL2,
   assertSameBits,
+  batch,
   floats,
+  GOLDEN_MODELS,
   keptIndices,
   loadGolden,
   maxAbs,
@@ -56,6 +58,40 @@ Deno.test("golden asserts pass the golden itself and catch one wrong element", (
   assert.throws(() => assertGradient(golden, name, gradient), /llama grad.*k_proj.*\[17\]/);
   final[keptIndices(golden, name)[5]] += 1e-4;
   assert.throws(() => assertFinalParameter(golden, name, final), /llama train.final.*\[5\]/);
+  const long = loadGolden("phi3_longrope");
+  const norm = floats(long, "long.grad/model.norm.weight");
+  assertGradient(long, "model.norm.weight", norm, "long.grad");
+  assert.throws(() => assertGradient(long, "model.norm.weight", norm), /phi3_longrope grad/);
+});
+
+Deno.test("every golden loads: its parameters and no other tensors, batches of real tokens only", () => {
+  const types = new Set<string>();
+  for (const name of GOLDEN_MODELS) {
+    const golden = loadGolden(name);
+    const { golden: info, weights } = golden;
+    types.add(info.weights_dtype);
+    assert.deepEqual([...weights.keys()], info.train.parameter_order, name);
+    assert.equal(
+      [...weights.values()].reduce((sum, { data }) => sum + data.length, 0),
+      info.parameters,
+      name,
+    );
+    for (const { data } of weights.values()) assert.ok(maxAbs(data) < 100);
+    for (const side of ["right", "left", "long"] as const) {
+      assert.equal(side in info.batches, side !== "long" || name === "phi3_longrope");
+      if (!(side in info.batches)) continue;
+      const examples = batch(golden, side);
+      const { B, T, real_positions, supervised } = info.batches[side];
+      assert.equal(examples.length, B);
+      assert.ok(Math.max(...examples.map(({ ids }) => ids.length)) <= T);
+      assert.equal(examples.flatMap(({ ids }) => ids).length, real_positions);
+      assert.equal(
+        examples.flatMap(({ labels }) => labels).filter((label) => label !== -100).length,
+        supervised,
+      );
+    }
+  }
+  assert.deepEqual([...types].sort(), ["BF16", "F16", "F32"]);
 });
 
 Deno.test("safetensors: what is written is read back, and 16-bit types widen exactly", () => {

@@ -7,7 +7,21 @@ import { parseSafetensors, type RawTensor, widen } from "./safetensors.ts";
 export * from "./compare.ts";
 
 /** Names of the model goldens that are present. */
-export const GOLDEN_MODELS = ["llama", "llama_untied", "mistral", "mistral_swa"] as const;
+export const GOLDEN_MODELS = [
+  ...[
+    "llama",
+    "llama_untied",
+    "mistral",
+    "mistral_swa",
+    "qwen2",
+    "qwen3",
+    "gemma",
+    "gemma2",
+    "gpt_neox",
+    "phi",
+  ],
+  ...["phi3", "phi3_longrope"],
+];
 
 /** One golden tensor. */
 export type GoldenTensor =
@@ -33,6 +47,8 @@ export interface GoldenInfo {
   model_type: string;
   tied: boolean;
   weights_dtype: "BF16" | "F16" | "F32";
+  /** Elements of all parameters, a tied matrix once. */
+  parameters: number;
   batches: Record<
     string,
     { B: number; T: number; real_positions: number; supervised: number; loss: number }
@@ -134,8 +150,8 @@ export function integers(
   return tensor.data;
 }
 
-/** The real sequences of the `right` or `left` batch in row order, padding stripped by the mask. */
-export function batch(golden: Golden, prefix: "right" | "left"): GoldenExample[] {
+/** The real sequences of a batch in row order, padding stripped by the mask. Only phi3_longrope has a `long` one. */
+export function batch(golden: Golden, prefix: "right" | "left" | "long"): GoldenExample[] {
   const [rows, columns] = golden.tensors.get(`${prefix}.input_ids`)!.shape;
   return stripPadding(golden, prefix, 0, rows, columns);
 }
@@ -152,15 +168,16 @@ export function generations(golden: Golden): { prompt: number[]; tokens: number[
   return prompts.map((prompt, i) => ({ prompt, tokens: tokens[i] }));
 }
 
-/** Asserts a gradient against `grad/<parameter>` by both measures of FORMAT.md section 7. */
+/** Asserts a gradient against `<prefix>/<parameter>` by both measures of FORMAT.md section 7. */
 export function assertGradient(
   golden: Golden,
   parameter: string,
   found: ArrayLike<number>,
+  prefix: "grad" | "long.grad" = "grad",
   tolerances: Tolerances = golden.golden.tolerances,
 ): void {
-  const expected = floats(golden, `grad/${parameter}`);
-  const name = `${golden.name} grad/${parameter}`;
+  const expected = floats(golden, `${prefix}/${parameter}`);
+  const name = `${golden.name} ${prefix}/${parameter}`;
   assertMaxAbs(name, found, expected, tolerances.grad_abs_over_tensor_max * maxAbs(expected));
   assertRelL2(name, found, expected, tolerances.grad_rel_l2);
 }

@@ -62,6 +62,26 @@ export class ConfigReader {
     return value;
   }
 
+  list(field: string): unknown[] | undefined {
+    const value = this.fields[field];
+    if (value === undefined || value === null) return undefined;
+    if (!Array.isArray(value)) {
+      throw new ConfigError(this.#name(field), `is ${JSON.stringify(value)}, expected a list`);
+    }
+    return value;
+  }
+
+  /** A list of `length` numbers above 0. */
+  positives(field: string, length: number): number[] {
+    const list = this.list(field);
+    if (!list) throw new ConfigError(this.#name(field), `is missing, expected a list of ${length} numbers`);
+    if (list.length !== length) {
+      throw new ConfigError(this.#name(field), `has ${list.length} entries, expected ${length}`);
+    }
+    const entries = new ConfigReader({ ...list }, `${this.#name(field)}.`);
+    return list.map((_, i) => entries.positive(String(i)));
+  }
+
   object(field: string): ConfigReader | undefined {
     const value = this.fields[field];
     if (value === undefined || value === null) return undefined;
