@@ -118,7 +118,8 @@ export async function attempt<T>(path: string, call: () => Promise<T>): Promise<
   }
 }
 
-async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
+/** Writes all bytes at the file's position; a system call may take fewer. */
+export async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
   let done = 0;
   while (done < bytes.byteLength) {
     const written = await file.write(bytes.subarray(done));

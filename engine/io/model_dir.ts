@@ -2,13 +2,14 @@ import { basename, dirname, join, resolve, sep } from "node:path";
 import type { FloatDtype } from "../tensor/dtype.ts";
 import { attempt, FileWriteError, removeQuietly, replaceFile, saveAtomic, syncFolder } from "./atomic.ts";
 import { readJsonObject } from "./json_file.ts";
-import { Checkpoint, INDEX_FILE, PIECE_BYTES } from "./safetensors.ts";
+import { Checkpoint, PIECE_BYTES } from "./safetensors.ts";
 import {
   type ParameterSource,
   refuseSameFolder,
   writeCheckpoint,
   type WriteCheckpointOptions,
 } from "./safetensors_writer.ts";
+import { INDEX_FILE } from "./weight_files.ts";
 
 export { JsonFileError, readJson } from "./json_file.ts";
 

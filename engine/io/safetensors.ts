@@ -3,13 +3,9 @@ import { dtypeBytes, FLOAT_DTYPES, isFloatDtype, widen } from "../tensor/dtype.t
 import { describeJson, isJsonObject, parseJson } from "./json_file.ts";
 import { Shard } from "./safetensors_file.ts";
 import { elementsOf, SafetensorsError, type TensorEntry } from "./safetensors_header.ts";
+import { INDEX_FILE, SINGLE_FILE } from "./weight_files.ts";
 
 export { elementsOf, SafetensorsError, type TensorEntry } from "./safetensors_header.ts";
-
-/** The file of a checkpoint that is not sharded. */
-export const SINGLE_FILE = "model.safetensors";
-/** The file that lists the shards of one that is. */
-export const INDEX_FILE = "model.safetensors.index.json";
 
 /** Host bytes that reading or writing a tensor holds at a time. */
 export const PIECE_BYTES = 8 * 1024 * 1024;
@@ -79,9 +75,11 @@ export class Checkpoint {
       for (const name of new Set(weightMap.values())) {
         const path = join(dir, name);
         if (!await isFile(path)) {
+          const [tensor] = [...weightMap].find(([_, file]) => file === name)!;
           throw new SafetensorsError(
             indexPath,
-            `names the shard ${JSON.stringify(name)}, which does not exist`,
+            `weight_map[${JSON.stringify(tensor)}]: expected the shard ${JSON.stringify(name)} in the same ` +
+              `folder, found no such file`,
           );
         }
         shards.push(await Shard.open(path));
@@ -101,17 +99,20 @@ export class Checkpoint {
   }
 
   /**
-   * Reads a tensor in pieces, widened to f32, in order. `values` is overwritten by the next piece: `onPiece`
-   * must be done with it when it returns, or when its promise resolves.
+   * Reads a tensor or a part of it in pieces, widened to f32, in order. `values` is overwritten by the next piece:
+   * `onPiece` must be done with it when it returns, or when its promise resolves.
    *
    * @param pieceElements most elements of a piece; host memory is at most 6 bytes for each
    * @param onPiece gets the values and the index of the first in the flat tensor; not called for an empty one
+   * @param part the elements to read; by default all
    * @throws SafetensorsError if there is no such tensor, it is not F32, F16 or BF16, or the file has shrunk
+   * @throws RangeError if `part` is not inside the tensor
    */
   async stream(
     name: string,
     pieceElements: number,
-    onPiece: (values: Float32Array, firstElement: number) => void | Promise<void>,
+    onPiece: (values: Float32Array<ArrayBuffer>, firstElement: number) => void | Promise<void>,
+    part: { firstElement?: number; elements?: number } = {},
   ): Promise<void> {
     const { dtype, shape, file } = this.#entry(name);
     if (!isFloatDtype(dtype)) {
@@ -121,28 +122,37 @@ export class Checkpoint {
       );
     }
     checkPiece("pieceElements", pieceElements);
+    const { first, count } = checkPart(name, "elements", elementsOf(shape), part.firstElement, part.elements);
     const size = dtypeBytes(dtype);
-    const values = new Float32Array(Math.min(pieceElements, elementsOf(shape)));
-    if (dtype === "F32") {
-      await this.#pieces(name, new Uint8Array(values.buffer), (bytes, first) => {
-        return onPiece(values.subarray(0, bytes.byteLength / size), first / size);
-      });
-    } else {
-      await this.#pieces(name, new Uint8Array(values.length * size), (bytes, first) => {
-        return onPiece(widen(dtype, bytes, values), first / size);
-      });
-    }
+    const values = new Float32Array(Math.min(pieceElements, count));
+    const stored = dtype === "F32" ? new Uint8Array(values.buffer) : new Uint8Array(values.length * size);
+    await this.#pieces(name, stored, first * size, count * size, (bytes, at) => {
+      const piece = dtype === "F32"
+        ? values.subarray(0, bytes.byteLength / size)
+        : widen(dtype, bytes, values);
+      return onPiece(piece, at / size);
+    });
   }
 
-  /** Reads a tensor of any dtype as stored, in pieces that are overwritten as in {@link stream}. */
+  /**
+   * Reads a tensor of any dtype, or a part of it, as stored, in pieces that are overwritten as in {@link stream}.
+   *
+   * @param pieceBytes most bytes of a piece; all but the last have as many, and each begins its buffer
+   * @param onPiece gets the bytes and where in the tensor the first lies; not called for an empty one
+   * @param part the bytes to read; by default all
+   * @throws SafetensorsError if there is no such tensor or the file has shrunk
+   * @throws RangeError if `part` is not inside the tensor
+   */
   async streamBytes(
     name: string,
     pieceBytes: number,
-    onPiece: (bytes: Uint8Array, firstByte: number) => void | Promise<void>,
+    onPiece: (bytes: Uint8Array<ArrayBuffer>, firstByte: number) => void | Promise<void>,
+    part: { firstByte?: number; bytes?: number } = {},
   ): Promise<void> {
     checkPiece("pieceBytes", pieceBytes);
     const { begin, end } = this.#entry(name);
-    await this.#pieces(name, new Uint8Array(Math.min(pieceBytes, end - begin)), onPiece);
+    const { first, count } = checkPart(name, "bytes", end - begin, part.firstByte, part.bytes);
+    await this.#pieces(name, new Uint8Array(Math.min(pieceBytes, count)), first, count, onPiece);
   }
 
   /** Reads a whole tensor, widened to f32. Throws as {@link stream} does. */
@@ -156,7 +166,7 @@ export class Checkpoint {
   async readBytes(name: string): Promise<Uint8Array> {
     const { begin, end } = this.#entry(name);
     const result = new Uint8Array(end - begin);
-    await this.#pieces(name, result, () => {});
+    await this.#pieces(name, result, 0, result.byteLength, () => {});
     return result;
   }
 
@@ -178,17 +188,20 @@ export class Checkpoint {
     return entry;
   }
 
+  /** Reads `count` bytes of a tensor from its byte `first` on, as many at a time as `buffer` holds. */
   async #pieces(
     name: string,
-    buffer: Uint8Array,
-    onPiece: (bytes: Uint8Array, firstByte: number) => void | Promise<void>,
+    buffer: Uint8Array<ArrayBuffer>,
+    first: number,
+    count: number,
+    onPiece: (bytes: Uint8Array<ArrayBuffer>, firstByte: number) => void | Promise<void>,
   ): Promise<void> {
-    const { file, begin, end } = this.#entry(name);
+    const { file, begin } = this.#entry(name);
     const shard = this.#shards.get(file)!;
-    for (let at = begin; at < end; at += buffer.byteLength) {
-      const bytes = buffer.subarray(0, Math.min(buffer.byteLength, end - at));
-      await shard.read(name, at, bytes);
-      await onPiece(bytes, at - begin);
+    for (let done = 0; done < count; done += buffer.byteLength) {
+      const bytes = buffer.subarray(0, Math.min(buffer.byteLength, count - done));
+      await shard.read(name, begin + first + done, bytes);
+      await onPiece(bytes, first + done);
     }
   }
 }
@@ -221,7 +234,7 @@ function checkIndex(path: string, weightMap: Map<string, string>, files: readonl
     if (!names.get(file)!.has(tensor)) {
       throw new SafetensorsError(
         path,
-        `weight_map says that ${JSON.stringify(tensor)} is in ${file}, which has no such tensor`,
+        `weight_map[${JSON.stringify(tensor)}]: expected the tensor in ${file}, which has no such tensor`,
       );
     }
   }
@@ -256,4 +269,21 @@ function checkPiece(name: string, value: number): void {
   if (!Number.isSafeInteger(value) || value < 1) {
     throw new RangeError(`${name}: expected a positive integer, found ${value}`);
   }
+}
+
+function checkPart(
+  name: string,
+  unit: "elements" | "bytes",
+  available: number,
+  first = 0,
+  count = available - first,
+): { first: number; count: number } {
+  const whole = Number.isSafeInteger(first) && Number.isSafeInteger(count) && first >= 0 && count >= 0;
+  if (!whole || first + count > available) {
+    throw new RangeError(
+      `tensor ${JSON.stringify(name)}: expected a part of its ${available} ${unit}, ` +
+        `found ${count} ${unit} from ${first}`,
+    );
+  }
+  return { first, count };
 }

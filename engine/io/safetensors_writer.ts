@@ -1,9 +1,22 @@
 import { join } from "node:path";
 import { dtypeBytes, type FloatDtype, isFloatDtype, narrow } from "../tensor/dtype.ts";
-import { type Append, replaceFile, saveAtomic } from "./atomic.ts";
+import { type Append, replaceFile } from "./atomic.ts";
 import { isJsonObject, parseJson } from "./json_file.ts";
-import { type Checkpoint, type CheckpointFile, elementsOf, INDEX_FILE, PIECE_BYTES } from "./safetensors.ts";
-import { encodeHeader, SafetensorsError, type TensorEntry } from "./safetensors_header.ts";
+import { type Checkpoint, type CheckpointFile, PIECE_BYTES } from "./safetensors.ts";
+import { elementsOf, encodeHeader, SafetensorsError } from "./safetensors_header.ts";
+import {
+  encodeIndex,
+  INDEX_FILE,
+  layOutFiles,
+  MAX_FILE_BYTES,
+  splitIntoFiles,
+  type TensorHead,
+  totalBytes,
+  type WeightFile,
+  type WeightFiles,
+  type WriteOptions,
+  writeWeightFiles,
+} from "./weight_files.ts";
 
 /** The new values of a checkpoint's parameters. Names and flat row-major order are the checkpoint's. */
 export interface ParameterSource {
@@ -15,26 +28,18 @@ export interface ParameterSource {
   read(name: string, firstElement: number, count: number): Promise<Float32Array>;
 }
 
-/** How far a save is; bytes count tensor data of all files. */
-export interface SaveProgress {
-  file: string;
-  tensor: string;
-  bytesDone: number;
-  bytesTotal: number;
-}
-
 /** Options of {@link writeCheckpoint}. */
-export interface WriteCheckpointOptions {
-  /** Called after each piece of at most {@link PIECE_BYTES} bytes. */
-  onProgress?: (progress: SaveProgress) => void;
-  /** Stops between pieces; the promise rejects with the signal's reason. */
-  signal?: AbortSignal;
+export interface WriteCheckpointOptions extends WriteOptions {
+  /** Most bytes of tensor data in a file; 5 GB by default. */
+  maxFileBytes?: number;
 }
 
 /**
- * Writes a checkpoint with the files, tensor order, names, shapes and metadata of `source`, its parameters taken
- * from `parameters` and all other tensors copied as stored. Each file appears complete or not at all; files
- * finished before an error stay (`saveModelDir` is all or nothing).
+ * Writes a checkpoint with the tensor names, shapes and metadata of `source`, its parameters taken from `parameters`
+ * and all other tensors copied as stored. The files are those of `source`, tensors in the same order; if one of them
+ * would be larger than `maxFileBytes`, all are written anew in pieces `model-00001-of-0000n.safetensors` with an
+ * index. Each file appears complete or not at all; files finished before an error stay (`saveModelDir` is all or
+ * nothing). Host memory is a few times {@link PIECE_BYTES}, whatever the size.
  *
  * @param targetDir an existing folder, not that of `source`
  * @throws RangeError if `read` gives another number of values than asked for, or a finite value is too large for
@@ -45,36 +50,13 @@ export async function writeCheckpoint(
   source: Checkpoint,
   targetDir: string,
   parameters: ParameterSource,
-  options: WriteCheckpointOptions = {},
+  { maxFileBytes = MAX_FILE_BYTES, ...options }: WriteCheckpointOptions = {},
 ): Promise<void> {
   await refuseSameFolder(source.dir, targetDir);
-  const plans = source.files.map((file) => ({ file, tensors: planFile(file, parameters) }));
-  const bytesTotal = sum(plans.flatMap(({ tensors }) => tensors.map((tensor) => tensor.bytes)));
-  let bytesDone = 0;
-  for (const { file, tensors } of plans) {
-    await replaceFile(join(targetDir, file.name), async (append) => {
-      // Hugging Face Transformers refuses a file that does not say which framework's layout it has.
-      await append(
-        encodeHeader(tensors, { ...(file.metadata ?? {}), format: file.metadata?.format ?? "pt" }),
-      );
-      for (const tensor of tensors) {
-        await writeTensor(source, parameters, tensor, async (bytes) => {
-          options.signal?.throwIfAborted();
-          await append(bytes);
-          bytesDone += bytes.byteLength;
-          options.onProgress?.({ file: file.name, tensor: tensor.name, bytesDone, bytesTotal });
-        });
-      }
-      options.signal?.throwIfAborted();
-    });
-  }
-  if (source.indexBytes !== undefined) {
-    const resized = plans.some(({ tensors }) =>
-      tensors.some((tensor) => tensor.dtype !== tensor.stored.dtype)
-    );
-    const index = resized ? withTotalSize(source, bytesTotal) : source.indexBytes;
-    await saveAtomic(join(targetDir, INDEX_FILE), index);
-  }
+  const files = planFiles(source, parameters, maxFileBytes);
+  await writeWeightFiles(targetDir, files, async (tensor, append) => {
+    await writeTensor(source, parameters, tensor, append);
+  }, options);
 }
 
 /** A tensor given whole, for {@link writeSafetensors}. */
@@ -131,28 +113,49 @@ export async function refuseSameFolder(source: string, target: string): Promise<
   }
 }
 
-interface PlannedTensor {
-  name: string;
-  dtype: string;
-  shape: number[];
-  bytes: number;
-  stored: TensorEntry;
+interface PlannedTensor extends TensorHead {
+  /** Whether the parameters have it, and so whether it isn't copied. */
   replaced: boolean;
 }
 
-function planFile(file: CheckpointFile, parameters: ParameterSource): PlannedTensor[] {
-  return file.entries.map((stored) => {
-    const { name, shape } = stored;
+function planFiles(
+  source: Checkpoint,
+  parameters: ParameterSource,
+  maxFileBytes: number,
+): WeightFiles<PlannedTensor> {
+  const files = source.files.map((file) => planFile(file, parameters));
+  const index = source.indexBytes && parseJson(join(source.dir, INDEX_FILE), source.indexBytes);
+  const fields = isJsonObject(index) ? index : {};
+  const indexMetadata = isJsonObject(fields.metadata) ? fields.metadata : {};
+  if (files.some(({ tensors }) => splitIntoFiles(tensors, maxFileBytes).length > 1)) {
+    // An index lists tensors by name, so its files come in no order; their own names do.
+    const ordered = files.toSorted((a, b) => a.name < b.name ? -1 : 1);
+    const metadata = Object.assign({}, ...ordered.map((file) => file.metadata));
+    return layOutFiles(ordered.flatMap(({ tensors }) => tensors), metadata, maxFileBytes, indexMetadata);
+  }
+  const tensors = files.flatMap((file) => file.tensors);
+  if (tensors.every(({ name, dtype }) => dtype === source.tensors.get(name)!.dtype)) {
+    return { files, index: source.indexBytes };
+  }
+  const resized = { ...fields, metadata: { ...indexMetadata, total_size: totalBytes(tensors) } };
+  return { files, index: source.indexBytes && encodeIndex(resized) };
+}
+
+function planFile(file: CheckpointFile, parameters: ParameterSource): WeightFile<PlannedTensor> {
+  const tensors = file.entries.map(({ name, shape, dtype: stored }) => {
     const replaced = parameters.has(name);
-    const dtype = (replaced ? parameters.dtypeOf?.(name) : undefined) ?? stored.dtype;
+    const dtype = (replaced ? parameters.dtypeOf?.(name) : undefined) ?? stored;
     if (replaced && !isFloatDtype(dtype)) {
       throw new SafetensorsError(
         file.path,
         `parameter ${JSON.stringify(name)} is stored as ${dtype}, not as floats`,
       );
     }
-    return { name, dtype, shape, bytes: elementsOf(shape) * dtypeBytes(dtype), stored, replaced };
+    return { name, dtype, shape, replaced };
   });
+  // Hugging Face Transformers refuses a file that does not say which framework's layout it has.
+  const metadata = { ...(file.metadata ?? {}), format: file.metadata?.format ?? "pt" };
+  return { name: file.name, metadata, tensors };
 }
 
 async function writeTensor(
@@ -199,14 +202,4 @@ function narrowChecked(
     }
   }
   return bytes;
-}
-
-function withTotalSize(source: Checkpoint, totalSize: number): Uint8Array {
-  const index = parseJson(join(source.dir, INDEX_FILE), source.indexBytes!) as Record<string, unknown>;
-  index.metadata = { ...(isJsonObject(index.metadata) ? index.metadata : {}), total_size: totalSize };
-  return new TextEncoder().encode(JSON.stringify(index, null, 2) + "\n");
-}
-
-function sum(numbers: number[]): number {
-  return numbers.reduce((total, number) => total + number, 0);
 }

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { bytesOf, narrow } from "../../engine/tensor/dtype.ts";
+import { bytesOf } from "../../engine/tensor/dtype.ts";
 import { Checkpoint, SafetensorsError } from "../../engine/io/safetensors.ts";
 import { writeSafetensors } from "../../engine/io/safetensors_writer.ts";
-import { fill, rawFile, someValues, withFolder } from "./support.ts";
+import { fill, GOLDEN, rawFile, someValues, withFolder } from "./support.ts";
 
 const entry = (dtype: unknown, shape: unknown, offsets: unknown) => ({ dtype, shape, data_offsets: offsets });
 const good = entry("F32", [2], [0, 8]);
@@ -86,58 +86,6 @@ for (const [what, bytes, message] of malformed) {
   });
 }
 
-Deno.test("tensors are read in pieces that don't divide them, in order, into one buffer", async () => {
-  await withFolder(async (dir) => {
-    const values = someValues(1003);
-    const path = join(dir, "model.safetensors");
-    const dtypes = ["BF16", "F32", "F16"] as const;
-    await writeSafetensors(path, dtypes.map((dtype) => ({ name: dtype, dtype, shape: [17, 59], values })));
-    using checkpoint = await Checkpoint.open(dir);
-    for (const dtype of dtypes) {
-      const expected = await checkpoint.read(dtype);
-      assert.deepEqual(narrow(dtype, expected), narrow(dtype, values));
-      for (const piece of [1, 7, 100, 1002, 1003, 1004, 1e9]) {
-        const got = new Float32Array(1003);
-        const buffers = new Set<unknown>();
-        let next = 0;
-        await checkpoint.stream(dtype, piece, (part, first) => {
-          assert.equal(first, next);
-          assert.ok(part.length === piece || first + part.length === 1003);
-          assert.ok(part.buffer.byteLength <= 4 * piece);
-          buffers.add(part.buffer);
-          got.set(part, first);
-          next += part.length;
-        });
-        assert.equal(next, 1003);
-        assert.equal(buffers.size, 1, "one buffer is reused");
-        assert.deepEqual(got, expected);
-      }
-    }
-  });
-});
-
-Deno.test("a slow consumer and concurrent reads of one file get the right data", async () => {
-  await withFolder(async (dir) => {
-    const path = join(dir, "model.safetensors");
-    const tensors = [1, 2, 3].map((seed) => ({
-      name: `t${seed}`,
-      dtype: "F32" as const,
-      shape: [100],
-      values: someValues(100, seed),
-    }));
-    await writeSafetensors(path, tensors);
-    using checkpoint = await Checkpoint.open(dir);
-    await Promise.all(tensors.map(async ({ name, values }) => {
-      const got: number[] = [];
-      await checkpoint.stream(name, 9, async (part) => {
-        await Promise.resolve();
-        got.push(...part);
-      });
-      assert.deepEqual(Float32Array.from(got), values);
-    }));
-  });
-});
-
 Deno.test("unaligned data, scalars, empty tensors, odd names and header order are read right", async () => {
   await withFolder(async (dir) => {
     const data = new Uint8Array(13);
@@ -198,21 +146,60 @@ Deno.test("a sharded checkpoint is read through its index", async () => {
   });
 });
 
+Deno.test("a file cut off anywhere is an error that names it; so is one shard of several", async () => {
+  await withFolder(async (dir) => {
+    const golden = await Deno.readFile(join(GOLDEN, "llama", "model.safetensors"));
+    const headerBytes = Number(new DataView(golden.buffer).getBigUint64(0, true));
+    const path = join(dir, "model.safetensors");
+    for (const end of [3, 8, 8 + headerBytes - 1, 8 + headerBytes, golden.length >> 1, golden.length - 1]) {
+      await Deno.writeFile(path, golden.subarray(0, end));
+      await assert.rejects(Checkpoint.open(dir), (error) => {
+        assert.ok(error instanceof SafetensorsError);
+        assert.equal(error.path, path);
+        assert.match(error.reason, /(expected|exceeds|outside) .*truncated or (corrupt|not safetensors)/);
+        return true;
+      });
+    }
+    const shards = join(dir, "shards");
+    await fill(shards, {
+      "model.safetensors.index.json": index({ b: "s2.safetensors", a: "s1.safetensors" }),
+      "s1.safetensors": shardA.subarray(0, shardA.length - 1),
+      "s2.safetensors": shardB,
+    });
+    await assert.rejects(
+      Checkpoint.open(shards),
+      /s1\.safetensors: tensor "a": data_offsets \[0,8\] lie outside the file, which has 7 data bytes: truncated/,
+    );
+  });
+});
+
+Deno.test("integers can't be read as numbers: the error names the file, the tensor and both types", async () => {
+  await withFolder(async (dir) => {
+    await fill(dir, { "model.safetensors": rawFile({ w: entry("I64", [2], [0, 16]) }, 16) });
+    using checkpoint = await Checkpoint.open(dir);
+    const message = `${
+      join(dir, "model.safetensors")
+    }: tensor "w" is I64: only F32, F16, BF16 can be read as numbers`;
+    await assert.rejects(checkpoint.read("w"), { name: "SafetensorsError", message });
+    assert.deepEqual(await checkpoint.readBytes("w"), new Uint8Array(16));
+  });
+});
+
 const badIndexes: [what: string, index: string, message: RegExp][] = [
   [
     "shard missing",
     index({ a: "s1.safetensors", c: "s3.safetensors" }),
-    /shard "s3.safetensors", which does not/,
+    /index.json: weight_map\["c"\]: expected the shard "s3.safetensors" .* found no such file$/,
   ],
   [
     "tensor missing in shard",
     index({ a: "s1.safetensors", c: "s1.safetensors" }),
-    /"c" is in s1.safetensors, which/,
+    /index.json: weight_map\["c"\]: expected the tensor in s1.safetensors, which has no such tensor$/,
   ],
   [
     "tensor in the wrong shard",
     index({ a: "s2.safetensors", b: "s1.safetensors" }),
-    /"a" is in s2.safetensors/,
+    /\["a"\]: expected the tensor in s2.safetensors, which has no/,
   ],
   [
     "tensor in two shards",

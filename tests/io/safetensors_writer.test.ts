@@ -7,23 +7,19 @@ import {
   writeCheckpoint,
   writeSafetensors,
 } from "../../engine/io/safetensors_writer.ts";
-import { fill, GOLDEN, names, rawFile, someValues, withFolder } from "./support.ts";
+import {
+  fill,
+  fromCheckpoint,
+  GOLDEN,
+  GOLDEN_NAMES,
+  names,
+  nothing,
+  rawFile,
+  someValues,
+  withFolder,
+} from "./support.ts";
 
-const nothing: ParameterSource = { has: () => false, read: () => Promise.reject(new Error("asked")) };
-
-/** Parameters that are those of a checkpoint, widened and handed over piece by piece. */
-function fromCheckpoint(checkpoint: Checkpoint, skip: string[] = []): ParameterSource {
-  return {
-    has: (name) => checkpoint.tensors.has(name) && !skip.includes(name),
-    read: async (name, first, count) => (await checkpoint.read(name)).slice(first, first + count),
-  };
-}
-
-const goldens = [...Deno.readDirSync(GOLDEN)].map((entry) => entry.name).filter((name) => {
-  return name !== "optimizer" && !name.includes(".");
-});
-
-for (const golden of goldens) {
+for (const golden of GOLDEN_NAMES) {
   Deno.test(`golden ${golden} written again is the same file, bit for bit`, async () => {
     await withFolder(async (dir) => {
       using source = await Checkpoint.open(join(GOLDEN, golden));

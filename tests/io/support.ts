@@ -1,4 +1,7 @@
 import { join } from "node:path";
+import type { Checkpoint } from "../../engine/io/safetensors.ts";
+import type { ParameterSource } from "../../engine/io/safetensors_writer.ts";
+import { isFloatDtype } from "../../engine/tensor/dtype.ts";
 
 /** Runs `body` with a new folder that is removed afterwards. */
 export async function withFolder(body: (dir: string) => Promise<void>): Promise<void> {
@@ -48,3 +51,18 @@ export function someValues(count: number, seed = 1): Float32Array {
 
 /** The folder of the golden models in this repository. */
 export const GOLDEN = join(import.meta.dirname!, "..", "golden");
+
+/** Names of the golden models, by their folders. */
+export const GOLDEN_NAMES: readonly string[] = [...Deno.readDirSync(GOLDEN)]
+  .filter(({ name, isDirectory }) => isDirectory && name !== "optimizer").map(({ name }) => name).sort();
+
+/** Parameters that replace nothing. */
+export const nothing: ParameterSource = { has: () => false, read: () => Promise.reject(new Error("asked")) };
+
+/** Parameters that are the floats of a checkpoint, widened and handed over piece by piece. */
+export function fromCheckpoint(checkpoint: Checkpoint, skip: string[] = []): ParameterSource {
+  return {
+    has: (name) => isFloatDtype(checkpoint.tensors.get(name)!.dtype) && !skip.includes(name),
+    read: async (name, first, count) => (await checkpoint.read(name)).slice(first, first + count),
+  };
+}
