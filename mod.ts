@@ -31,7 +31,17 @@ export {
   type FinetuneResult,
   type Measurement,
 } from "./pipeline/finetune.ts";
-export { CheckpointMismatchError } from "./engine/train/params.ts";
+export { type DryRun, dryRun } from "./pipeline/dry_run.ts";
+export { type ModelSource, resolveModel } from "./pipeline/model_source.ts";
+export {
+  HubAccessError,
+  HubError,
+  HubIntegrityError,
+  HubNotFoundError,
+  type HubProgress,
+  HubUnreachableError,
+} from "./engine/io/hub.ts";
+export { CheckpointMismatchError } from "./engine/train/load.ts";
 export { FileWriteError } from "./engine/io/atomic.ts";
 export { JsonFileError, ModelDirError } from "./engine/io/model_dir.ts";
 export { SafetensorsError } from "./engine/io/safetensors.ts";

@@ -161,13 +161,21 @@ export function splitMicroBatches<T extends Sequence>(
   return batches;
 }
 
-/** The capacity that the largest of these micro-batches needs, rounded up so that small changes reuse a recording. */
-export function neededCapacity(batches: readonly (readonly Sequence[])[]): PassCapacity {
+/**
+ * The capacity that the largest of these micro-batches needs, rounded up (within `limits`) so that small changes reuse a
+ * recording.
+ */
+export function neededCapacity(
+  batches: readonly (readonly Sequence[])[],
+  limits: PassCapacity,
+): PassCapacity {
   let tokens = 1;
   let rows = 1;
   for (const batch of batches) {
     tokens = Math.max(tokens, batch.reduce((sum, { ids }) => sum + ids.length, 0));
     rows = Math.max(rows, batch.reduce((sum, sequence) => sum + sequence.rows.length, 0));
   }
-  return { tokens: Math.ceil(tokens / 64) * 64, rows: Math.ceil(rows / 64) * 64 };
+  const round = (count: number, limit: number) =>
+    Math.max(count, Math.min(Math.ceil(count / 64) * 64, limit));
+  return { tokens: round(tokens, limits.tokens), rows: round(rows, limits.rows) };
 }

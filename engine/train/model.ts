@@ -1,17 +1,24 @@
 import type { Gpu } from "../gpu/context.ts";
-import { Slot } from "../gpu/pool.ts";
 import { type ModelDir, openModelDir, saveModelDir, type SaveModelDirOptions } from "../io/model_dir.ts";
+import type { Checkpoint } from "../io/safetensors.ts";
 import { modelSpec } from "../models/families.ts";
-import type { ModelSpec } from "../models/spec.ts";
+import { type ModelSpec, parameterSpecs } from "../models/spec.ts";
 import { NAN_TOKEN } from "../ops/argmax.ts";
 import { neededCapacity, type PassCapacity, type Sequence, splitMicroBatches } from "./batch.ts";
 import { countSupervised, type Example, exampleSequences } from "./examples.ts";
-import { type SoftTables, VOCABULARY_CHUNK } from "./head.ts";
-import { type Parameter, Parameters } from "./params.ts";
+import { Gradients } from "./gradients.ts";
+import type { SoftTables } from "./head.ts";
+import { checkTokens, passLimits } from "./limits.ts";
+import { loadParameters, type LoadProgress, readParameter } from "./load.ts";
+import { type Parameter, Parameters, type StorageOptions } from "./params.ts";
 import { Pass, type PassKind } from "./pass.ts";
 
 /** How a model is loaded. */
 export interface ModelOptions {
+  /** What matrices are kept in; "auto" is bf16 for a checkpoint that stores them so, else f32. Default "f32". */
+  dtype?: StorageOptions["dtype"] | "auto";
+  /** See {@link StorageOptions}. Default "f32". */
+  master?: StorageOptions["master"];
   /** Tokens of one micro-batch; more take more memory and give the same result up to rounding. Default 4096. */
   maxTokens?: number;
   /** Keep each block's inside for backward (default), or compute it twice to save memory. */
@@ -29,22 +36,24 @@ export interface ScoredRow {
 /** A row whose logits alone are wanted. */
 const UNWEIGHTED = { weight: 0, target: { kind: "label", token: 0 } } as const;
 
-/** Bytes of logits that one pass may hold. */
-const LOGITS_BYTES = 64 << 20;
+/** Options of a loaded model, all decided. */
+export type LoadedOptions = Required<ModelOptions> & StorageOptions;
 
 /** Defaults of {@link ModelOptions}. */
-export const MODEL_DEFAULTS: Required<ModelOptions> = { maxTokens: 4096, saveBlocks: true };
+export const MODEL_DEFAULTS: LoadedOptions = {
+  ...{ maxTokens: 4096, saveBlocks: true, dtype: "f32", master: "f32" },
+};
 
-/** Rows of a micro-batch: what keeps a chunk of logits within 64 MiB. */
-export function maxRows({ vocabulary }: ModelSpec, maxTokens: number, kind: PassKind): number {
-  const columns = kind === "logits" ? vocabulary : Math.min(vocabulary, VOCABULARY_CHUNK);
-  return Math.max(64, Math.min(maxTokens, Math.floor(LOGITS_BYTES / 4 / columns / 64) * 64));
+/** bf16 if the checkpoint stores every matrix of the model so: nothing is rounded then. */
+function storedDtype(spec: ModelSpec, { tensors }: Checkpoint): StorageOptions["dtype"] {
+  const matrices = parameterSpecs(spec).filter(({ shape }) => shape.length > 1);
+  return matrices.every(({ name }) => tensors.get(name)?.dtype === "BF16") ? "bf16" : "f32";
 }
 
 /** A decoder-only language model in GPU memory. */
 export class Model {
   readonly #passes = new Map<PassKind, Pass>();
-  readonly #gradients = new Map<string, Slot>();
+  readonly gradients: Gradients;
   #soft: SoftTables | undefined;
   /** True once the weights differ from the checkpoint's. */
   modified = false;
@@ -53,20 +62,34 @@ export class Model {
     readonly gpu: Gpu,
     readonly source: ModelDir,
     readonly parameters: Parameters,
-    readonly options: Required<ModelOptions>,
-  ) {}
+    readonly options: LoadedOptions,
+  ) {
+    this.gradients = new Gradients(gpu);
+  }
 
   /**
-   * Loads config.json and the safetensors of a Hugging Face folder; weights are kept as f32.
+   * Loads config.json and the safetensors of a Hugging Face folder. Matrices are kept as `dtype` says: f32 (default), or
+   * bf16 with f32 masters in two planes, or bf16 alone (`master: "none"`), whose updates are rounded stochastically.
    * @throws ConfigError, SafetensorsError, CheckpointMismatchError or OutOfMemoryError.
    */
-  static async load(gpu: Gpu, dir: string, options: ModelOptions = {}): Promise<Model> {
+  static async load(
+    gpu: Gpu,
+    dir: string,
+    options: ModelOptions = {},
+    onProgress?: (progress: LoadProgress) => void,
+  ): Promise<Model> {
     const source = await openModelDir(dir);
     let parameters: Parameters | undefined;
     try {
-      parameters = new Parameters(modelSpec(source.config));
-      await parameters.load(gpu, source.checkpoint);
-      return new Model(gpu, source, parameters, { ...MODEL_DEFAULTS, ...options });
+      const spec = modelSpec(source.config);
+      const { dtype = MODEL_DEFAULTS.dtype } = options;
+      const chosen = {
+        ...{ ...MODEL_DEFAULTS, ...options },
+        dtype: dtype === "auto" ? storedDtype(spec, source.checkpoint) : dtype,
+      };
+      parameters = new Parameters(spec, gpu, chosen);
+      await loadParameters(gpu, parameters, source.checkpoint, onProgress);
+      return new Model(gpu, source, parameters, chosen);
     } catch (error) {
       parameters?.dispose();
       source.checkpoint.close();
@@ -86,17 +109,7 @@ export class Model {
 
   /** A parameter's f32 master, row-major in Hugging Face's layout. @throws RangeError for an unknown name. */
   async parameter(name: string): Promise<Float32Array> {
-    return await this.parameters.read(this.gpu, name);
-  }
-
-  /** The gradient buffer of a parameter; made when first asked for. */
-  gradientSlot(parameter: Parameter): Slot {
-    let slot = this.#gradients.get(parameter.name);
-    if (!slot) {
-      slot = new Slot(parameter.count * 4, `${parameter.name}, gradient`).realize(this.gpu);
-      this.#gradients.set(parameter.name, slot);
-    }
-    return slot;
+    return await readParameter(this.gpu, this.parameters.get(name));
   }
 
   /** Tables that soft targets point into, from now on. The caller keeps them alive. */
@@ -121,7 +134,7 @@ export class Model {
       },
       saveBlocks: this.options.saveBlocks,
       ...(kind === "train"
-        ? { gradient: (parameter: Parameter) => this.gradientSlot(parameter), soft: this.#soft }
+        ? { gradient: (parameter: Parameter) => this.gradients.of(parameter), soft: this.#soft }
         : {}),
     });
     this.#passes.set(kind, pass);
@@ -134,17 +147,18 @@ export class Model {
     sequences: readonly T[],
     limit?: number,
   ): { pass: Pass; batches: T[][] } {
-    const batches = splitMicroBatches(
-      sequences,
-      { tokens: this.options.maxTokens, rows: this.maxRows(kind) },
-      limit,
-    );
-    return { pass: this.pass(kind, neededCapacity(batches)), batches };
+    const limits = this.limits(kind);
+    const batches = splitMicroBatches(sequences, limits, limit);
+    const longest = Math.max(...sequences.map(({ ids }) => ids.length));
+    checkTokens(this.spec, this.gpu, longest);
+    const pass = this.pass(kind, neededCapacity(batches, limits));
+    pass.useLongest(longest);
+    return { pass, batches };
   }
 
-  /** The most rows of a micro-batch, see {@link maxRows}. */
-  maxRows(kind: PassKind): number {
-    return maxRows(this.spec, this.options.maxTokens, kind);
+  /** The largest micro-batch, see {@link passLimits}. */
+  limits(kind: PassKind): PassCapacity {
+    return passLimits(this.spec, this.gpu, this.options.maxTokens, kind);
   }
 
   /**
@@ -163,7 +177,7 @@ export class Model {
   ): Promise<Float32Array[]> {
     const V = this.spec.vocabulary;
     const out = sequences.map(({ positions }) => new Float32Array(positions.length * V));
-    const maxRows = this.maxRows("logits");
+    const maxRows = this.limits("logits").rows;
     const pieces = sequences.flatMap(({ ids, positions }, sequence) => {
       const count = Math.max(1, Math.ceil(positions.length / maxRows));
       return Array.from({ length: count }, (_, i) => {
@@ -252,10 +266,8 @@ export class Model {
   /** Copies of all gradient buffers. */
   async readGradients(): Promise<Map<string, Float32Array>> {
     const out = new Map<string, Float32Array>();
-    const pass = this.#passes.get("train");
     for (const parameter of this.parameters.all) {
-      const bytes = await pass!.read(this.gradientSlot(parameter), parameter.count * 4);
-      out.set(parameter.name, new Float32Array(bytes.buffer));
+      out.set(parameter.name, await this.gradients.read(this.gpu, parameter));
     }
     return out;
   }
@@ -266,12 +278,12 @@ export class Model {
    * @throws FileWriteError or RangeError; nothing half-written stays.
    */
   async save(dir: string, options: SaveModelDirOptions = {}): Promise<void> {
-    const { names, tied } = this.spec;
+    const { tensors: { head, embedding }, tied } = this.spec;
     // A tied checkpoint may hold a redundant copy of the head: it follows the embedding.
-    const own = (name: string) => tied && name === names.head ? names.embedding : name;
+    const own = (name: string) => tied && name === head.weight ? embedding : name;
     await saveModelDir(this.source, dir, {
       has: (name) => this.parameters.has(own(name)),
-      read: (name, first, count) => this.parameters.read(this.gpu, own(name), first, count),
+      read: (name, first, count) => readParameter(this.gpu, this.parameters.get(own(name)), first, count),
     }, options);
   }
 
@@ -283,8 +295,7 @@ export class Model {
 
   dispose(): void {
     for (const kind of [...this.#passes.keys()]) this.release(kind);
-    for (const slot of this.#gradients.values()) slot.dispose();
-    this.#gradients.clear();
+    this.gradients.dispose();
     this.parameters.dispose();
     this.source.checkpoint.close();
   }

@@ -1,44 +1,47 @@
 import type { Gpu } from "../gpu/context.ts";
 import { Slot } from "../gpu/pool.ts";
-import { readSlot } from "../gpu/transfer.ts";
+import type { KernelTarget } from "../gpu/recorder.ts";
 import { elementsOf } from "../io/safetensors.ts";
-import type { Checkpoint } from "../io/safetensors.ts";
-import { isFloatDtype } from "../tensor/dtype.ts";
-import {
-  blockName,
-  type ModelSpec,
-  type ParameterSpec,
-  parameterSpecs,
-  type TensorNames,
-} from "../models/spec.ts";
+import { type ModelSpec, type ParameterSpec, parameterSpecs } from "../models/spec.ts";
+import { type RowShard, rowShards, slabRows } from "../tensor/sharded.ts";
+import { planeBytes, type Storage, type Stored } from "../tensor/stored.ts";
 
-/** A checkpoint lacks a parameter, or has it with another shape or dtype than the config asks for. */
-export class CheckpointMismatchError extends Error {
-  override name = "CheckpointMismatchError";
-  constructor(readonly tensor: string, message: string) {
-    super(`tensor "${tensor}" ${message}`);
-  }
+/** How a model's matrices are kept; vectors (norms, biases) are always f32. */
+export interface StorageOptions {
+  /** What is computed with. */
+  dtype: "f32" | "bf16";
+  /** With bf16: an f32 master in two planes, or none, and stochastic rounding of each update. */
+  master: "f32" | "none";
 }
 
-/** A parameter in GPU memory: f32, row-major, in Hugging Face's layout. */
-export interface Parameter extends ParameterSpec {
+/** A row shard of a parameter: whole buffers of its own. */
+export interface ParameterShard extends RowShard, Stored {
+  readonly firstElement: number;
   readonly count: number;
-  readonly weight: Slot;
 }
 
-/** Elements that travel from disk to the GPU at a time: 4 MiB. */
-const PIECE_ELEMENTS = 1 << 20;
+/** A parameter in GPU memory, row-major, in Hugging Face's layout. */
+export interface Parameter extends ParameterSpec {
+  /** Position in {@link Parameters.all}. */
+  readonly index: number;
+  readonly count: number;
+  /** Elements of a row: the last extent, or 1 for a vector. */
+  readonly columns: number;
+  readonly storage: Storage;
+  readonly shards: readonly ParameterShard[];
+  /** Elements of a slab, see {@link slabRows}. */
+  readonly slab: number;
+}
 
-/** The parameters of a model; without {@link Parameters.load} only their sizes, for planning. */
+/** The parameters of a model: sizes only, until {@link loadParameters} fills them. */
 export class Parameters {
   readonly all: readonly Parameter[];
   readonly #byName: ReadonlyMap<string, Parameter>;
 
-  constructor(readonly spec: ModelSpec) {
-    this.all = parameterSpecs(spec).map((parameter) => {
-      const count = elementsOf(parameter.shape);
-      return { ...parameter, count, weight: new Slot(count * 4, parameter.name) };
-    });
+  /** `target` gives the largest binding, beyond which parameters are split. */
+  constructor(readonly spec: ModelSpec, readonly target: KernelTarget, readonly options: StorageOptions) {
+    const limit = target.maxBindingBytes ?? Infinity;
+    this.all = parameterSpecs(spec).map((parameter, index) => plan(parameter, index, limit, options));
     this.#byName = new Map(this.all.map((parameter) => [parameter.name, parameter]));
   }
 
@@ -53,54 +56,58 @@ export class Parameters {
     return this.#byName.has(name);
   }
 
-  /** A block's parameter by its role. */
-  inBlock(role: keyof TensorNames, layer: number): Parameter {
-    return this.get(blockName(this.spec.names[role], layer));
+  get slots(): Slot[] {
+    return this.all.flatMap(({ shards }) =>
+      shards.flatMap(({ weight, lower }) => lower ? [weight, lower] : [weight])
+    );
   }
 
-  get totalBytes(): number {
-    return this.all.reduce((sum, { count }) => sum + count * 4, 0);
+  /** Bytes of what is computed with, and of the lower planes of the masters. */
+  get bytes(): { weights: number; masters: number } {
+    const shards = this.all.flatMap((parameter) => parameter.shards);
+    return {
+      weights: shards.reduce((sum, { weight }) => sum + roundedBytes(weight.bytes), 0),
+      masters: shards.reduce((sum, { lower }) => sum + (lower ? roundedBytes(lower.bytes) : 0), 0),
+    };
   }
 
-  /**
-   * Streams all parameters from the checkpoint into GPU buffers; other tensors of the checkpoint are ignored.
-   * @throws CheckpointMismatchError before anything is allocated.
-   */
-  async load(gpu: Gpu, checkpoint: Checkpoint): Promise<void> {
-    for (const { name, shape } of this.all) {
-      const entry = checkpoint.tensors.get(name);
-      if (!entry) throw new CheckpointMismatchError(name, "is missing from the checkpoint");
-      if (entry.shape.join() !== shape.join()) {
-        throw new CheckpointMismatchError(
-          name,
-          `has shape [${entry.shape}], but config.json gives [${shape}]`,
-        );
-      }
-      if (!isFloatDtype(entry.dtype)) {
-        throw new CheckpointMismatchError(name, `has dtype ${entry.dtype}, expected F32, F16 or BF16`);
-      }
-    }
-    for (const { name, weight } of this.all) {
-      weight.realize(gpu);
-      await checkpoint.stream(name, PIECE_ELEMENTS, (values, first) => {
-        gpu.write(weight.buffer, values as Float32Array<ArrayBuffer>, first * 4);
-      });
-    }
-    await gpu.check();
-  }
-
-  /** Reads `count` elements from `first` on. */
-  async read(
-    gpu: Gpu,
-    name: string,
-    first = 0,
-    count: number = this.get(name).count - first,
-  ): Promise<Float32Array> {
-    const bytes = await readSlot(gpu, this.get(name).weight, first * 4, count * 4);
-    return new Float32Array(bytes.buffer);
+  /** Makes all buffers. */
+  realize(gpu: Gpu): void {
+    for (const slot of this.slots) slot.realize(gpu);
   }
 
   dispose(): void {
-    for (const { weight } of this.all) weight.dispose();
+    for (const slot of this.slots) slot.dispose();
   }
+}
+
+/** Bytes that a buffer of this size takes. */
+export function roundedBytes(bytes: number): number {
+  return Math.max(16, Math.ceil(bytes / 16) * 16);
+}
+
+function plan(
+  parameter: ParameterSpec,
+  index: number,
+  limit: number,
+  { dtype, master }: StorageOptions,
+): Parameter {
+  const { name, shape } = parameter;
+  const [rows, columns = 1] = shape;
+  const storage: Storage = shape.length < 2 || dtype === "f32" ? "f32" : master === "f32" ? "split" : "bf16";
+  const shards = rowShards(rows, columns, limit).map((shard, _, all): ParameterShard => {
+    const count = shard.rows * columns;
+    const label = all.length > 1 ? `${name}, rows from ${shard.firstRow}` : name;
+    const bytes = planeBytes(storage, count);
+    return {
+      ...shard,
+      ...{ firstElement: shard.firstRow * columns, count, storage, weight: new Slot(bytes, label) },
+      ...(storage === "split" ? { lower: new Slot(bytes, `${label}, lower halves`) } : {}),
+    };
+  });
+  if (shape.length < 2 && shards.length > 1) {
+    throw new RangeError(`the vector ${name} of ${rows} numbers doesn't fit a binding of ${limit} bytes`);
+  }
+  const count = elementsOf(shape);
+  return { ...parameter, index, count, columns, storage, shards, slab: slabRows(columns) * columns };
 }

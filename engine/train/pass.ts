@@ -6,10 +6,12 @@ import { readSlot } from "../gpu/transfer.ts";
 import { attentionTile, MAX_SOFTWARE_ITERATIONS } from "../ops/attention.ts";
 import { ROW_TARGET_BYTES } from "../ops/cross_entropy.ts";
 import { fill } from "../ops/elementwise.ts";
-import { embeddingBackward, gatherRows } from "../ops/embedding.ts";
+import { embeddingBackward, embeddingForward } from "../ops/embedding.ts";
 import { ropeTable } from "../ops/rope.ts";
 import { packBatch, type PackedBatch, type PassCapacity, type PassSizes, type Sequence } from "./batch.ts";
-import { type BatchSlots, Block, type BlockContext } from "./block.ts";
+import { Block } from "./block.ts";
+import type { BatchSlots, BlockContext, GradientShards } from "./context.ts";
+import type { ModelSpec } from "../models/spec.ts";
 import { Head, type SoftTables } from "./head.ts";
 import type { Parameter, Parameters } from "./params.ts";
 
@@ -24,8 +26,8 @@ export interface PassOptions {
   capacity: PassCapacity;
   /** Keep each block's inside for backward, or compute it twice. */
   saveBlocks?: boolean;
-  /** Gradient slots, for "train". */
-  gradient?: (parameter: Parameter) => Slot;
+  /** Gradients, for "train". */
+  gradient?: (parameter: Parameter) => GradientShards;
   /** Tables of soft targets; without them only labels may be wanted. */
   soft?: SoftTables;
 }
@@ -45,10 +47,10 @@ export interface PassPlan {
 export function recordPass(target: KernelTarget, parameters: Parameters, options: PassOptions): PassPlan {
   const { kind, capacity, saveBlocks = true } = options;
   const { spec } = parameters;
-  const { width: C, layers, names } = spec;
+  const { width: C, layers } = spec;
   const recorder = new Recorder<PassSizes>(target);
   const { pool } = recorder;
-  const batch = batchSlots(recorder, capacity, spec.ropeFrequencies.length);
+  const batch = batchSlots(recorder, capacity, spec);
   const nothing = recorder.nothing;
   const context: BlockContext = {
     ...{ recorder, parameters, capacity, batch },
@@ -60,13 +62,10 @@ export function recordPass(target: KernelTarget, parameters: Parameters, options
   const best = kind === "score" ? pool.acquire(capacity.rows * 8, "greedy tokens") : nothing;
   const logits = kind === "logits" ? pool.acquire(capacity.rows * spec.vocabulary * 4, "logits") : nothing;
 
-  const embedding = parameters.get(names.embedding);
+  const embedding = parameters.get(spec.tensors.embedding);
   let x = pool.acquire(capacity.tokens * C * 4, "embedded");
-  gatherRows(recorder, (sizes: PassSizes) => sizes.tokens, C, {
-    index: batch.ids,
-    x: embedding.weight,
-    y: x,
-  });
+  const looked = { ids: batch.ids, table: embedding.shards, y: x };
+  embeddingForward(recorder, (sizes: PassSizes) => sizes.tokens, C, looked, spec.embeddingScale);
   const blocks: Block[] = [];
   const inputs: Slot[] = [];
   for (let layer = 0; layer < layers; layer++) {
@@ -87,7 +86,11 @@ export function recordPass(target: KernelTarget, parameters: Parameters, options
   if (kind !== "train") return plan;
 
   const dembedding = context.gradient(embedding);
-  if (!spec.tied) fill(recorder, embedding.count, dembedding, 0, (sizes) => !sizes.accumulate);
+  if (!spec.tied) {
+    dembedding.forEach(({ gradient }, i) => {
+      fill(recorder, embedding.shards[i].count, gradient, 0, (sizes) => !sizes.accumulate);
+    });
+  }
   let dx = head.lossAndGradient(x, rowLoss);
   pool.release(x);
   for (let layer = layers - 1; layer >= 0; layer--) {
@@ -96,7 +99,7 @@ export function recordPass(target: KernelTarget, parameters: Parameters, options
   }
   embeddingBackward(recorder, (sizes) => sizes.buckets, C, {
     ...{ buckets: batch.buckets, order: batch.order, dx, dtable: dembedding },
-  });
+  }, spec.embeddingScale);
   pool.release(dx);
   return plan;
 }
@@ -104,7 +107,7 @@ export function recordPass(target: KernelTarget, parameters: Parameters, options
 function batchSlots(
   recorder: Recorder<PassSizes>,
   { tokens, rows }: PassCapacity,
-  pairs: number,
+  { ropes }: ModelSpec,
 ): BatchSlots {
   const acquire = (words: number, label: string) => recorder.pool.acquire(words * 4, label);
   return {
@@ -120,13 +123,15 @@ function batchSlots(
     targets: acquire(rows * ROW_TARGET_BYTES / 4, "targets"),
     buckets: acquire(tokens * 4, "buckets"),
     order: acquire(tokens, "order"),
-    ropeTable: acquire(tokens * pairs * 2, "rope table"),
+    ropeTables: ropes.map(({ frequencies }) => acquire(tokens * frequencies.length * 2, "rope table")),
   };
 }
 
 /** A recorded pass on a device. */
 export class Pass {
   readonly #recording: Recording<PassSizes>;
+  /** Which rotary embeddings have their long frequencies loaded. */
+  readonly #longRopes: boolean[] = [];
 
   constructor(
     readonly gpu: Gpu,
@@ -137,8 +142,26 @@ export class Pass {
     this.#recording = plan.recorder.finish(gpu);
     const { capacity } = options;
     gpu.write(plan.batch.everyToken.buffer, Uint32Array.from({ length: capacity.tokens }, (_, i) => i));
-    const table = ropeTable(parameters.spec.ropeFrequencies, capacity.tokens);
-    gpu.write(plan.batch.ropeTable.buffer, table);
+    parameters.spec.ropes.forEach((_, index) => this.#writeRopeTable(index, false));
+  }
+
+  /**
+   * Chooses the rotary frequencies of the batches that follow: longrope has others as soon as one sequence of a batch, in
+   * Transformers the padded one, is longer than its limit.
+   */
+  useLongest(tokens: number): void {
+    this.parameters.spec.ropes.forEach(({ long }, index) => {
+      const isLong = long !== undefined && tokens > long.after;
+      if (isLong !== this.#longRopes[index]) this.#writeRopeTable(index, isLong);
+    });
+  }
+
+  #writeRopeTable(index: number, isLong: boolean): void {
+    const { frequencies, long, scale } = this.parameters.spec.ropes[index];
+    const chosen = isLong && long ? long.frequencies : frequencies;
+    const table = ropeTable(chosen, this.options.capacity.tokens, scale);
+    this.gpu.write(this.plan.batch.ropeTables[index].buffer, table);
+    this.#longRopes[index] = isLong;
   }
 
   static record(gpu: Gpu, parameters: Parameters, options: PassOptions): Pass {

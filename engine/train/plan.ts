@@ -2,9 +2,10 @@ import { Slot } from "../gpu/pool.ts";
 import type { KernelTarget } from "../gpu/recorder.ts";
 import type { ModelSpec } from "../models/spec.ts";
 import type { PassCapacity } from "./batch.ts";
-import type { SoftTables } from "./head.ts";
+import { Gradients } from "./gradients.ts";
+import { type SoftTables, VOCABULARY_CHUNK } from "./head.ts";
 import { recordOptimizer } from "./optimizer.ts";
-import { type Parameter, Parameters } from "./params.ts";
+import { type Parameter, Parameters, type StorageOptions } from "./params.ts";
 import { recordPass } from "./pass.ts";
 
 /** Device memory of a training run by part, in bytes. */
@@ -14,7 +15,7 @@ export interface MemoryPlan {
 }
 
 /** What a training run will ask for. */
-export interface TrainingPlanOptions {
+export interface TrainingPlanOptions extends StorageOptions {
   /** Room of the training pass, and of the pass that measures success between epochs. */
   train: PassCapacity;
   score: PassCapacity;
@@ -34,32 +35,32 @@ export function planTraining(
   spec: ModelSpec,
   options: TrainingPlanOptions,
 ): MemoryPlan {
-  const parameters = new Parameters(spec);
-  const gradients = new Map<string, Slot>();
-  const gradient = ({ name, count }: Parameter): Slot => {
-    let slot = gradients.get(name);
-    if (!slot) gradients.set(name, slot = new Slot(count * 4, name));
-    return slot;
-  };
+  const parameters = new Parameters(spec, target, options);
+  const gradients = new Gradients();
+  const gradient = (parameter: Parameter) => gradients.of(parameter);
   const nothing = new Slot(16, "nothing");
   const soft: SoftTables = { ids: nothing, probabilities: nothing };
   const { saveBlocks } = options;
   const train = recordPass(target, parameters, {
-    kind: "train",
-    capacity: options.train,
-    saveBlocks,
-    gradient,
-    soft,
+    ...{ kind: "train", capacity: options.train, saveBlocks, gradient, soft },
   });
   const score = recordPass(target, parameters, { kind: "score", capacity: options.score });
   const optimizer = recordOptimizer(target, parameters.all, gradient, { weightDecay: 0, maxGradNorm: 1 });
+  const { weights, masters } = parameters.bytes;
+  const pass = train.recorder.memoryBytes;
+  // All alive at once when backward begins, so they are slots of their own.
+  const inputs = spec.layers * options.train.tokens * spec.width * 4;
+  const logits = options.train.rows * Math.min(spec.vocabulary, VOCABULARY_CHUNK) * 4;
   const parts = [
-    { name: "weights", bytes: parameters.totalBytes },
-    { name: "gradients", bytes: parameters.totalBytes },
-    { name: "optimizer moments", bytes: optimizer.recorder.pool.totalBytes },
-    { name: "initial weights", bytes: options.keepsInitial ? parameters.totalBytes : 0 },
-    { name: "activations of a training pass", bytes: train.recorder.memoryBytes },
-    { name: "activations of a measuring pass", bytes: score.recorder.memoryBytes },
+    { name: "weights", bytes: weights },
+    { name: "masters", bytes: masters },
+    { name: "gradients", bytes: gradients.totalBytes },
+    { name: "optimizer moments", bytes: optimizer.recorder.memoryBytes },
+    { name: "initial weights", bytes: options.keepsInitial ? weights + masters : 0 },
+    { name: "saved block inputs", bytes: inputs },
+    { name: "head chunk", bytes: logits },
+    { name: saveBlocks ? "saved insides of blocks" : "inside of a block", bytes: pass - inputs - logits },
+    { name: "measuring pass", bytes: score.recorder.memoryBytes },
     { name: "anchor distributions", bytes: options.softBytes },
   ].filter(({ bytes }) => bytes > 0);
   return { parts, totalBytes: parts.reduce((sum, { bytes }) => sum + bytes, 0) };

@@ -1,9 +1,10 @@
 import { Slot } from "../gpu/pool.ts";
-import { Recorder, type Recording } from "../gpu/recorder.ts";
+import type { Recording } from "../gpu/recorder.ts";
 import { copySlot, ReadbackBuffer } from "../gpu/transfer.ts";
-import { average } from "../ops/elementwise.ts";
+import { type Averaging, recordAveraging } from "./averaging.ts";
 import type { Sequence } from "./batch.ts";
 import { countSupervised, type Example, exampleSequences } from "./examples.ts";
+import { loadParameters } from "./load.ts";
 import type { Model } from "./model.ts";
 import { Optimizer, recordOptimizer } from "./optimizer.ts";
 import { Parameters } from "./params.ts";
@@ -16,6 +17,8 @@ export interface TrainerOptions extends Schedule {
   epsilon?: number;
   /** Global-norm clipping; 0 is off. Default 1. */
   maxGradNorm?: number;
+  /** Seed of stochastic rounding, where weights are bf16 without masters. Default 0. */
+  seed?: number;
 }
 
 /** Numbers of one optimizer step: the loss before the update, the gradient norm before clipping. */
@@ -34,13 +37,14 @@ export class Trainer {
   #losses = new Slot(0, "step losses");
   /** Weights at construction; absent until average() while the checkpoint still has them. */
   #initial: Parameters | undefined;
-  #averaging: Recording<number> | undefined;
+  #averaging: Recording<Averaging> | undefined;
+  #averages = 0;
   #steps = 0;
 
   constructor(readonly model: Model, options: TrainerOptions) {
     this.options = {
       ...{ weightDecay: 0, betas: [0.9, 0.999], epsilon: 1e-8, maxGradNorm: 1 },
-      ...{ schedule: "linear", warmupSteps: 0 },
+      ...{ schedule: "linear", warmupSteps: 0, seed: 0 },
       ...options,
     };
     checkOptions(this.options);
@@ -48,7 +52,7 @@ export class Trainer {
     const plan = recordOptimizer(
       gpu,
       parameters.all,
-      (parameter) => model.gradientSlot(parameter),
+      (parameter) => model.gradients.of(parameter),
       this.options,
     );
     this.#optimizer = new Optimizer(gpu, plan);
@@ -123,25 +127,20 @@ export class Trainer {
    */
   async average(lambda: number): Promise<void> {
     if (!(lambda >= 0 && lambda <= 1)) throw new RangeError(`lambda is ${lambda}, expected 0 to 1`);
-    const { gpu, parameters, source } = this.model;
+    const { gpu, parameters, source, options } = this.model;
     if (!this.#initial) {
-      const initial = new Parameters(parameters.spec);
+      const initial = new Parameters(parameters.spec, gpu, options);
       try {
-        await initial.load(gpu, source.checkpoint);
+        await loadParameters(gpu, initial, source.checkpoint);
       } catch (error) {
         initial.dispose();
         throw error;
       }
       this.#initial = initial;
     }
-    if (!this.#averaging) {
-      const recorder = new Recorder<number>(gpu);
-      parameters.all.forEach(({ count, weight }, i) => {
-        average(recorder, count, { initial: this.#initial!.all[i].weight, weight }, (value) => value);
-      });
-      this.#averaging = recorder.finish(gpu);
-    }
-    this.#averaging.submit(lambda);
+    this.#averaging ??= recordAveraging(gpu, parameters, this.#initial).finish(gpu);
+    this.#averages++;
+    this.#averaging.submit({ lambda, seed: this.options.seed, step: this.#averages });
     await gpu.check();
   }
 
@@ -158,12 +157,11 @@ export class Trainer {
   }
 }
 
-function copyWeights({ gpu, parameters }: Model): Parameters {
-  const copy = new Parameters(parameters.spec);
-  copy.all.forEach(({ weight, count }, i) => {
-    weight.realize(gpu);
-    copySlot(gpu, { slot: parameters.all[i].weight }, { slot: weight }, count * 4);
-  });
+function copyWeights({ gpu, parameters, options }: Model): Parameters {
+  const copy = new Parameters(parameters.spec, gpu, options);
+  copy.realize(gpu);
+  const sources = parameters.slots;
+  copy.slots.forEach((slot, i) => copySlot(gpu, { slot: sources[i] }, { slot }, sources[i].buffer.size));
   return copy;
 }
 
@@ -185,6 +183,7 @@ function checkOptions(options: Required<TrainerOptions>): void {
   require("epsilon", epsilon, epsilon > 0 && epsilon < Infinity, "a positive number");
   require("maxGradNorm", maxGradNorm, maxGradNorm >= 0 && maxGradNorm < Infinity, "a number of at least 0");
   require("totalSteps", totalSteps, isCount(totalSteps) && totalSteps > 0, "a positive whole number");
+  require("seed", options.seed, isCount(options.seed), "a whole number of at least 0");
   require("warmupSteps", warmupSteps, isCount(warmupSteps), "a whole number of at least 0");
   require("schedule", schedule, schedule === "linear" || schedule === "constant", '"linear" or "constant"');
 }

@@ -79,7 +79,10 @@ Deno.test("Model.load: a config that isn't supported, and a folder without weigh
   using out = modelFolder(TINY);
   const path = join(out.dir, "config.json");
   const { allocatedBytes } = gpu.memory;
-  Deno.writeTextFileSync(path, JSON.stringify({ ...TINY, rope_scaling: { rope_type: "yarn", factor: 2 } }));
+  Deno.writeTextFileSync(
+    path,
+    JSON.stringify({ ...TINY, rope_scaling: { rope_type: "dynamic", factor: 2 } }),
+  );
   await assert.rejects(Model.load(gpu, out.dir), { name: "ConfigError", field: "rope_scaling.rope_type" });
   Deno.writeTextFileSync(path, "{");
   await assert.rejects(Model.load(gpu, out.dir), { name: "JsonFileError", path });

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { Model } from "../../engine/train/model.ts";
 import { modelSpec } from "../../engine/models/families.ts";
+import type { StorageOptions } from "../../engine/train/params.ts";
 import { planTraining } from "../../engine/train/plan.ts";
 import { Trainer } from "../../engine/train/trainer.ts";
 import { sharedGpu } from "../gpu_device.ts";
@@ -12,15 +13,23 @@ const gpu = await sharedGpu();
 /** Large enough that weights and activations, not buffers of a few bytes, make the sum. */
 const SMALL = { ...TINY, hidden_size: 96, intermediate_size: 200, vocab_size: 700, head_dim: 24 };
 
-for (const saveBlocks of [true, false]) {
-  Deno.test(`planTraining: within 10 % of the peak of a run, saveBlocks ${saveBlocks}`, async () => {
+const F32 = { dtype: "f32", master: "f32" } as const;
+const LAYOUTS = [
+  { saveBlocks: true, ...F32 },
+  { saveBlocks: false, ...F32 },
+  { saveBlocks: true, dtype: "bf16", master: "f32" },
+  { saveBlocks: false, dtype: "bf16", master: "none" },
+] as const;
+
+for (const layout of LAYOUTS) {
+  Deno.test(`planTraining: within 10 % of the peak of a run, ${JSON.stringify(layout)}`, async () => {
     using out = modelFolder(SMALL);
     assert.equal(gpu.memory.allocatedBytes, 0);
     gpu.resetPeak();
     const room = { train: { tokens: 192, rows: 128 }, score: { tokens: 256, rows: 64 } };
     const examples = randomExamples([60, 60, 60], SMALL.vocab_size, 3, 0.5);
     {
-      using model = await Model.load(gpu, out.dir, { saveBlocks });
+      using model = await Model.load(gpu, out.dir, layout);
       model.pass("train", room.train);
       model.pass("score", room.score);
       using trainer = new Trainer(model, { learningRate: 1e-3, totalSteps: 2 });
@@ -33,10 +42,7 @@ for (const saveBlocks of [true, false]) {
     const { peakBytes, allocatedBytes } = gpu.memory;
     assert.equal(allocatedBytes, 0);
     const plan = planTraining(gpu, modelSpec(SMALL), {
-      ...room,
-      softBytes: 0,
-      keepsInitial: true,
-      saveBlocks,
+      ...{ ...room, ...layout, softBytes: 0, keepsInitial: true },
     });
     assert.equal(plan.parts.reduce((sum, { bytes }) => sum + bytes, 0), plan.totalBytes);
     const share = plan.totalBytes / peakBytes;
@@ -49,7 +55,7 @@ Deno.test("planTraining: recomputing blocks takes less, more room takes more", (
   const total = (tokens: number, saveBlocks: boolean) =>
     planTraining({ isSoftware: true }, spec, {
       ...{ train: { tokens, rows: 64 }, score: { tokens: 64, rows: 64 } },
-      ...{ softBytes: 0, keepsInitial: false, saveBlocks },
+      ...{ softBytes: 0, keepsInitial: false, saveBlocks, ...F32 },
     }).totalBytes;
   assert.ok(total(1024, false) < 0.6 * total(1024, true));
   assert.ok(total(1024, true) < total(2048, true));
@@ -72,9 +78,9 @@ Deno.test("planTraining: Llama 3.1 8B, without a device and at once", () => {
   });
   const began = performance.now();
   const room = { tokens: 4096, rows: 256 };
-  const plan = (keepsInitial: boolean) =>
-    planTraining({ isSoftware: false }, spec, {
-      ...{ train: room, score: room, softBytes: 1 << 20, keepsInitial, saveBlocks: true },
+  const plan = (keepsInitial: boolean, storage: StorageOptions = F32) =>
+    planTraining({ isSoftware: false, maxBindingBytes: 2 ** 31 - 256 }, spec, {
+      ...{ train: room, score: room, softBytes: 1 << 20, keepsInitial, saveBlocks: true, ...storage },
     });
   const { parts, totalBytes } = plan(false);
   assert.ok(performance.now() - began < 1000);
@@ -86,11 +92,19 @@ Deno.test("planTraining: Llama 3.1 8B, without a device and at once", () => {
   assert.ok(Math.abs(bytes["optimizer moments"] / weights - 2) < 1e-3);
   // A block keeps its input, h, qkv, attended, middle, h2, gate and up, and activated: 69,632 floats a token, so 31
   // blocks of 4,096 tokens are 32.94 GiB. The last has few rows, and backward works in what later blocks gave back.
-  const activations = bytes["activations of a training pass"] / 2 ** 30;
+  const inputs = 32 * 4096 * 4096 * 4;
+  assert.equal(bytes["saved block inputs"], inputs);
+  assert.equal(bytes["head chunk"], 256 * 8192 * 4);
+  const activations = (inputs + bytes["head chunk"] + bytes["saved insides of blocks"]) / 2 ** 30;
   assert.ok(activations > 32.94 && activations < 34, `${activations} GiB`);
-  assert.ok(bytes["activations of a measuring pass"] < 4 * 2 ** 30);
+  assert.ok(bytes["measuring pass"] < 4 * 2 ** 30);
   assert.ok(totalBytes > 4 * weights && totalBytes < 4 * weights + 38 * 2 ** 30);
   assert.equal(plan(true).totalBytes - totalBytes, weights);
+  // 16 bytes a parameter with masters in two planes, 14 without; norms stay f32.
+  const split = plan(false, { dtype: "bf16", master: "f32" });
+  assert.ok(Math.abs(split.totalBytes - totalBytes) < 1 << 20);
+  const alone = plan(false, { dtype: "bf16", master: "none" });
+  assert.ok(Math.abs(totalBytes - alone.totalBytes - weights / 2) < 1 << 21);
 });
 
 Deno.test("dispose: a model with every kind of pass, gradients and a trainer gives all memory back", async () => {

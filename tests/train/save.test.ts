@@ -1,7 +1,7 @@
 /** Saving a model and reading it back. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { Model } from "../../engine/train/model.ts";
+import { Model, type ModelOptions } from "../../engine/train/model.ts";
 import { Trainer } from "../../engine/train/trainer.ts";
 import { narrow } from "../../engine/tensor/dtype.ts";
 import { batch, GOLDEN_MODELS, loadGolden } from "../golden.ts";
@@ -13,8 +13,14 @@ import { folder, parametersOf, randomExamples, TINY } from "./support.ts";
 const gpu = await sharedGpu();
 const WEIGHTS = "model.safetensors";
 
+/** All tensors of a folder's weights, in one file or in pieces. */
 function tensorsOf(dir: string): ReturnType<typeof parseSafetensors> {
-  return parseSafetensors(Deno.readFileSync(join(dir, WEIGHTS)));
+  const files = namesIn(dir).filter((name) => /^model.*\.safetensors$/.test(name));
+  return new Map(files.flatMap((name) => [...parseSafetensors(Deno.readFileSync(join(dir, name)))]));
+}
+
+function namesIn(dir: string): string[] {
+  return Array.from(Deno.readDirSync(dir), ({ name }) => name).sort();
 }
 
 /** A copy of a golden's model with a tokenizer file beside it. */
@@ -34,26 +40,42 @@ function nearestBfloat16(x: number): number {
   return (rest > 0.5 || rest === 0.5 && down % 2 !== 0 ? down + 1 : down) * step;
 }
 
+/** What a master becomes when it is saved, by the checkpoint's type. */
+const ROUND: Record<string, (x: number) => number> = {
+  ...{ BF16: nearestBfloat16, F16: Math.f16round, F32: (x: number) => x },
+};
+
+/** How a model can be kept and still give back every bit of its checkpoint. */
+function exactStorages(dtype: string): ModelOptions[] {
+  const bf16: ModelOptions[] = dtype === "BF16" ? [{ dtype: "bf16", master: "none" }] : [];
+  return [{}, { dtype: "bf16" }, ...bf16];
+}
+
 for (const name of GOLDEN_MODELS) {
   const golden = loadGolden(name);
+  const { weights_dtype, tied } = golden.golden;
 
   Deno.test(`save ${name}: untrained weights byte by byte, other files as they were`, async () => {
-    using out = folder();
-    const source = copyOf(golden.dir, join(out.dir, "source"));
-    const target = join(out.dir, "target");
-    using model = await Model.load(gpu, source);
-    await model.save(target);
-    const [found, expected] = [tensorsOf(target), tensorsOf(source)];
-    assert.deepEqual([...found.keys()], [...expected.keys()]);
-    assert.deepEqual(found, expected);
-    for (const file of ["config.json", "tokenizer.json"]) {
-      assert.equal(Deno.readTextFileSync(join(target, file)), Deno.readTextFileSync(join(source, file)));
+    for (const options of exactStorages(weights_dtype)) {
+      using out = folder();
+      const source = copyOf(golden.dir, join(out.dir, "source"));
+      using model = await Model.load(gpu, source, options);
+      const [target, pieces] = [join(out.dir, "target"), join(out.dir, "pieces")];
+      await model.save(target);
+      const expected = tensorsOf(source);
+      assert.deepEqual([...tensorsOf(target).keys()], [...expected.keys()]);
+      assert.deepEqual(tensorsOf(target), expected);
+      await model.save(pieces, { maxFileBytes: 50_000 });
+      assert.deepEqual(tensorsOf(pieces), expected);
+      for (const dir of [target, pieces]) {
+        for (const file of ["config.json", "tokenizer.json"]) {
+          assert.equal(Deno.readTextFileSync(join(dir, file)), Deno.readTextFileSync(join(source, file)));
+        }
+      }
+      assert.deepEqual(namesIn(target), ["config.json", WEIGHTS, "tokenizer.json"]);
+      const others = namesIn(pieces).filter((file) => !/^model-0000\d-of-0000\d\.safetensors$/.test(file));
+      assert.deepEqual(others, ["config.json", "model.safetensors.index.json", "tokenizer.json"]);
     }
-    assert.deepEqual(Array.from(Deno.readDirSync(target), ({ name }) => name).sort(), [
-      "config.json",
-      WEIGHTS,
-      "tokenizer.json",
-    ]);
   });
 
   Deno.test(`save ${name}: after a step, the masters rounded to the checkpoint's type`, async () => {
@@ -65,15 +87,62 @@ for (const name of GOLDEN_MODELS) {
     await model.save(target);
     const masters = await parametersOf(model);
     using saved = await Model.load(gpu, target);
-    const round = golden.golden.weights_dtype === "BF16" ? nearestBfloat16 : (x: number) => x;
     for (const [parameter, values] of await parametersOf(saved)) {
       assert.notDeepEqual(masters.get(parameter), golden.weights.get(parameter)!.data, parameter);
-      assert.deepEqual(values, masters.get(parameter)!.map(round), parameter);
+      assert.deepEqual(values, masters.get(parameter)!.map(ROUND[weights_dtype]), parameter);
     }
-    const dtypes = (dir: string) => Array.from(tensorsOf(dir), ([tensor, { dtype }]) => [tensor, dtype]);
-    assert.deepEqual(dtypes(target), dtypes(golden.dir));
+    const [found, stored] = [tensorsOf(target), tensorsOf(golden.dir)];
+    const kinds = (tensors: typeof found) =>
+      Array.from(tensors, ([name, { dtype, shape }]) => ({ name, dtype, shape }));
+    assert.deepEqual(kinds(found), kinds(stored));
+    // What is no parameter stays as it was, but a tied head's copy follows the embedding.
+    const { embedding, head } = model.spec.tensors;
+    for (const [tensor, { bytes }] of found) {
+      if (masters.has(tensor)) continue;
+      const follows = tied && tensor === head.weight;
+      assert.deepEqual(bytes, follows ? found.get(embedding)!.bytes : stored.get(tensor)!.bytes, tensor);
+    }
   });
 }
+
+for (const master of ["f32", "none"] as const) {
+  Deno.test(`save: after a step in bf16 with master ${master}, what the model computes with or its master`, async () => {
+    using out = folder();
+    const golden = loadGolden("qwen3");
+    using model = await Model.load(gpu, golden.dir, { dtype: "bf16", master });
+    using trainer = new Trainer(model, { learningRate: 1e-3, totalSteps: 1 });
+    await trainer.step(batch(golden, "right"));
+    const masters = await parametersOf(model);
+    for (const saveDtype of [undefined, "F32", "F16"] as const) {
+      const target = join(out.dir, String(saveDtype));
+      await model.save(target, { saveDtype });
+      const found = tensorsOf(target);
+      for (const [parameter, values] of masters) {
+        const rounded = values.map(ROUND[saveDtype ?? "BF16"]);
+        assert.deepEqual(widen(parameter, found.get(parameter)!), rounded, parameter);
+        const matrix = model.parameters.get(parameter).shape.length === 2;
+        if (master === "none" && matrix) assert.deepEqual(values, values.map(nearestBfloat16));
+      }
+    }
+  });
+}
+
+Deno.test("save: a model in pieces is loaded from them and keeps them", async () => {
+  using out = folder();
+  const { dir } = loadGolden("gpt_neox");
+  const [pieces, again] = [join(out.dir, "pieces"), join(out.dir, "again")];
+  using model = await Model.load(gpu, dir);
+  await model.save(pieces, { maxFileBytes: 50_000 });
+  using loaded = await Model.load(gpu, pieces);
+  for (const name of model.parameterNames()) {
+    assert.deepEqual(await loaded.parameter(name), await model.parameter(name), name);
+  }
+  await loaded.save(again);
+  assert.deepEqual(namesIn(again), namesIn(pieces));
+  for (const name of namesIn(pieces)) {
+    assert.deepEqual(Deno.readFileSync(join(again, name)), Deno.readFileSync(join(pieces, name)), name);
+  }
+});
 
 Deno.test("save: a tied head's copy in the checkpoint follows the embedding", async () => {
   using out = folder();
@@ -133,7 +202,7 @@ Deno.test("save: saveDtype rounds to that type; float16 keeps subnormals and ref
     name: "RangeError",
     message: /"model\.norm\.weight": value 70000 at element 3 is too large for F16/,
   });
-  assert.deepEqual(Array.from(Deno.readDirSync(out.dir), ({ name }) => name).sort(), [
+  assert.deepEqual(namesIn(out.dir), [
     ...["BF16", "F16", "large", "source"],
   ]);
 });
