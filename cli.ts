@@ -6,12 +6,15 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { check, type CheckConfig } from "./pipeline/check.ts";
-import { type FinetuneConfig, SettingsError } from "./pipeline/config.ts";
+import type { FinetuneConfig } from "./pipeline/config.ts";
+import type { HubProgress } from "./engine/io/hub.ts";
+import { dryRun } from "./pipeline/dry_run.ts";
 import { finetune, type FinetuneEvent } from "./pipeline/finetune.ts";
 import { CHECK_FLAGS, FINETUNE_FLAGS, type Flag } from "./pipeline/flags.ts";
 import {
   checkText,
   droppedLines,
+  dryRunText,
   epochLine,
   formatBytes,
   formatSeconds,
@@ -52,7 +55,7 @@ function reader(flag: Flag): (text: string) => unknown {
       if (text !== "true" && text !== "false") throw new InvalidArgumentError("expected true or false.");
       return text === "true";
     }
-    if (flag.kind === "text") return text;
+    if (flag.kind === "text" || flag.kind === "model") return text;
     const value = Number(text);
     const wrong = text.trim() === "" || !Number.isFinite(value) ||
       (flag.kind === "count" && !Number.isInteger(value));
@@ -63,8 +66,14 @@ function reader(flag: Flag): (text: string) => unknown {
 
 function addFlags(command: Command, flags: readonly Flag[]): Command {
   for (const flag of flags) {
-    const place =
-      { switch: "[true|false]", path: "<path>", count: "<n>", number: "<number>", text: "<name>" }[flag.kind];
+    const place = {
+      switch: "[true|false]",
+      path: "<path>",
+      model: "<model>",
+      count: "<n>",
+      number: "<number>",
+      text: "<name>",
+    }[flag.kind];
     const option = new Option(`--${flag.name} ${place}`, flag.help).argParser(reader(flag));
     if (flag.kind === "switch") option.preset("true");
     if (flag.choices) option.choices(flag.choices);
@@ -101,6 +110,7 @@ class Progress {
   readonly #bar = Deno.stdout.isTerminal();
   #success: number | undefined;
   #spent = 0;
+  #downloaded = -1;
   #open = false;
 
   show(event: FinetuneEvent): void {
@@ -121,7 +131,13 @@ class Progress {
         );
         break;
       case "memory":
-        this.#line(`memory: ${memoryLines(event.plan)}`);
+        this.#line(`memory: ${memoryLines(event.choice, event.limitBytes)}`);
+        break;
+      case "model":
+        this.#line(`model: ${event.source.name}${event.source.commit ? ` at ${event.source.commit}` : ""}`);
+        break;
+      case "download":
+        this.#download(event.progress);
         break;
       case "phase":
         this.#line(`${event.name} …`);
@@ -148,14 +164,28 @@ class Progress {
     const left = this.#spent / log.epoch * (epochs - log.epoch);
     const text = epochLine(log, epochs, this.#success, left);
     if (!this.#bar) return console.log(text);
+    this.#draw(log.epoch / epochs, text);
+    if (log.epoch === epochs) this.close();
+  }
+
+  /** A bar on a terminal, a line every tenth of the way elsewhere. */
+  #download({ file, bytesDone, bytesTotal }: HubProgress): void {
+    const share = bytesTotal ? bytesDone / bytesTotal : 1;
+    const text = `${formatBytes(bytesDone)} of ${formatBytes(bytesTotal)}  ${file}`;
+    if (this.#bar) return this.#draw(share, `downloading ${text}`);
+    const tenth = Math.floor(share * 10);
+    if (tenth > this.#downloaded) console.log(`downloading: ${text}`);
+    this.#downloaded = Math.max(this.#downloaded, tenth);
+  }
+
+  #draw(share: number, text: string): void {
     // A line that wraps could not be written over.
     const columns = terminalColumns();
     const width = Math.max(0, Math.min(24, columns - text.length - 2));
-    const done = Math.round(width * log.epoch / epochs);
+    const done = Math.round(width * share);
     const line = `${"█".repeat(done)}${"░".repeat(width - done)} ${text}`.slice(0, columns - 1);
     Deno.stdout.writeSync(new TextEncoder().encode(`\r\x1b[K${line}`));
     this.#open = true;
-    if (log.epoch === epochs) this.close();
   }
 
   /** Ends an unfinished bar's line. */
@@ -171,13 +201,19 @@ class Progress {
 }
 
 async function runFinetune(values: Values): Promise<number> {
-  const config = settingsOf(values, FINETUNE_FLAGS) as FinetuneConfig;
+  const { dry_run: only, ...given } = settingsOf(values, FINETUNE_FLAGS);
+  const config = given as FinetuneConfig;
+  if (only) {
+    console.log(dryRunText(await dryRun(config, { signal: interrupt.signal, baseDir: callerFolder() })));
+    return 0;
+  }
   config.output_dir ??= resolve(callerFolder(), "results");
   stopOnSignals();
   const progress = new Progress();
   try {
     const result = await finetune(config, {
       signal: interrupt.signal,
+      baseDir: callerFolder(),
       onEvent: (event) => progress.show(event),
     });
     console.log("\n" + measurementTable(result.before, result.after) + "\n");
@@ -206,13 +242,16 @@ async function runFinetune(values: Values): Promise<number> {
 
 async function runCheck(values: Values): Promise<number> {
   const { json, min_success_rate: minimum, ...config } = settingsOf(values, CHECK_FLAGS);
-  if (config.model_path === undefined) {
-    throw new SettingsError("--model_path is missing: the folder of the model to ask");
-  }
+  stopOnSignals();
+  const progress = new Progress();
   const result = await check(config as unknown as CheckConfig, {
+    signal: interrupt.signal,
+    baseDir: callerFolder(),
+    onDownload: (event) => json || progress.show({ type: "download", progress: event }),
     onGpu: (name) => json || console.log(`adapter: ${name}`),
     onDropped: (dropped) => json || !droppedLines(dropped) || console.log(droppedLines(dropped)),
   });
+  progress.close();
   console.log(json ? JSON.stringify(result) : checkText(result));
   if (typeof minimum === "number" && !(result.success_rate >= minimum)) {
     console.error(`error: the success rate is ${result.success_rate.toFixed(1)} %, below ${minimum} %`);

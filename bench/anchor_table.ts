@@ -10,8 +10,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { Gpu } from "../engine/gpu/context.ts";
-import { Recorder } from "../engine/gpu/recorder.ts";
-import { average } from "../engine/ops/elementwise.ts";
+import { recordAveraging } from "../engine/train/averaging.ts";
+import { loadParameters } from "../engine/train/load.ts";
 import { saveAtomic } from "../engine/io/atomic.ts";
 import { Model } from "../engine/train/model.ts";
 import { Parameters } from "../engine/train/params.ts";
@@ -128,8 +128,8 @@ async function runMethod(
   anchor?.dispose();
   await measure(model, { method, count: fingerprints.length, seed, epochs, seconds }, fingerprints);
   if (method !== "nothing") return;
-  const base = new Parameters(model.spec);
-  await base.load(gpu, model.source.checkpoint);
+  const base = new Parameters(model.spec, gpu, model.options);
+  await loadParameters(gpu, base, model.source.checkpoint);
   let kept = 1;
   for (const lambda of FINAL) {
     // From (1 − a) to (1 − b) of the displacement.
@@ -142,12 +142,8 @@ async function runMethod(
 }
 
 async function pull(model: Model, base: Parameters, lambda: number): Promise<void> {
-  const recorder = new Recorder<null>(gpu);
-  model.parameters.all.forEach(({ count, weight }, i) => {
-    average(recorder, count, { initial: base.all[i].weight, weight }, () => lambda);
-  });
-  const recording = recorder.finish(gpu);
-  recording.submit(null);
+  const recording = recordAveraging(gpu, model.parameters, base).finish(gpu);
+  recording.submit({ lambda, seed: 0, step: 0 });
   await gpu.check();
   recording.dispose();
 }

@@ -108,8 +108,8 @@ async function writeTexts(model: Model, options: AnchorOptions): Promise<number[
   const group = Math.max(1, Math.min(samples, Math.floor((64 << 20) / 4 / V)));
   // Recorded once for the longest texts, not anew for each token.
   model.pass("logits", {
-    tokens: Math.min(model.options.maxTokens, samples * (startIds.length + length)),
-    rows: Math.min(model.maxRows("logits"), samples * length),
+    tokens: Math.min(model.limits("logits").tokens, samples * (startIds.length + length)),
+    rows: Math.min(model.limits("logits").rows, samples * length),
   });
   for (let t = 0; t < length; t++) {
     const open = texts.map((ids, index) => ({ ids, index }))

@@ -1,7 +1,9 @@
 import { z } from "zod";
 import type { Gpu } from "../engine/gpu/context.ts";
 import { Model } from "../engine/train/model.ts";
-import { parseSettings } from "./config.ts";
+import type { HubProgress } from "../engine/io/hub.ts";
+import { parseSettings, SettingsError } from "./config.ts";
+import { resolveModel } from "./model_source.ts";
 import { type Answer, type AnswerDetail, askFingerprints, explainAnswers } from "./evaluate.ts";
 import { readFingerprintFile } from "./fingerprint_file.ts";
 import { checkVocabulary, type Dropped, prepareFingerprints, STRATEGIES } from "./fingerprints.ts";
@@ -22,7 +24,10 @@ const sharedSchema = z.object({
 /** Every setting of a check. */
 export const checkConfigSchema = z.strictObject({
   ...sharedSchema.shape,
-  model_path: z.string().min(1),
+  /** A folder, or org/name[@revision] on the Hub; or model_family and model_size instead. */
+  model_path: z.string().min(1).optional(),
+  model_family: z.string().min(1).optional(),
+  model_size: z.string().min(1).optional(),
   /** Not needed for a `results/<hash>/final_model` folder. */
   fingerprints_file_path: z.string().min(1).optional(),
   /** The first fingerprints of the file; 0 is all. Default all, or as many as the run took of this very file. */
@@ -32,6 +37,8 @@ export const checkConfigSchema = z.strictObject({
   /** Rows by fingerprint, with rank, probability and the likeliest tokens. */
   verbose: z.boolean().default(false),
   strict: z.boolean().default(false),
+  /** What matrices are kept in; auto is bf16 for a model that is stored so, which is exact, else f32. */
+  dtype: z.enum(["auto", "f32", "bf16"]).default("auto"),
 });
 
 /** What {@link check} takes. */
@@ -66,6 +73,10 @@ export interface CheckResult {
 export interface CheckHooks {
   /** Use this GPU and leave it open. */
   gpu?: Gpu;
+  signal?: AbortSignal;
+  /** The folder that a relative `model_path` is in; default the process's. */
+  baseDir?: string;
+  onDownload?: (progress: HubProgress) => void;
   onGpu?: (name: string) => void;
   onDropped?: (dropped: Dropped) => void;
 }
@@ -78,18 +89,20 @@ export interface CheckHooks {
 export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promise<CheckResult> {
   const given = Object.fromEntries(Object.entries(config).filter(([, value]) => value !== undefined));
   const own = parseSettings(checkConfigSchema, given);
-  const found = await findResults(own.model_path);
+  const source = await resolveModel(own, { ...hooks, onProgress: hooks.onDownload });
+  if (!source) throw new SettingsError("model_path is missing: the model to ask, a folder or org/name");
+  const found = await findResults(source.dir);
   const path = own.fingerprints_file_path ?? found?.fingerprintsPath;
   if (!path) {
     throw new RangeError(
-      `fingerprints_file_path is missing, and there are no fingerprints beside ${own.model_path}`,
+      `fingerprints_file_path is missing, and there are no fingerprints beside ${source.name}`,
     );
   }
   // The saved fingerprints are what was used: their ids already hold lengths, strategy and EOS.
   const saved = own.fingerprints_file_path === undefined;
   const shared = { ...parseSettings(sharedSchema, found?.settings ?? {}), ...own };
   const file = await readFingerprintFile(path);
-  const tokenizer = await Tokenizer.load(own.model_path);
+  const tokenizer = await Tokenizer.load(source.dir);
   const isRunsOwn = file.sha256 === found?.fingerprintsSha256;
   const longest = (of: (ids: { keyIds?: number[]; responseIds?: number[][] }) => number) =>
     Math.max(1, ...file.entries.map(of));
@@ -108,7 +121,7 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
   const gpu = hooks.gpu ?? await openGpu();
   try {
     hooks.onGpu?.(gpu.name);
-    using model = await Model.load(gpu, own.model_path);
+    using model = await Model.load(gpu, source.dir, { dtype: own.dtype, master: "none" });
     checkVocabulary(fingerprints, tokenizer, model.spec.vocabulary);
     const asked = await askFingerprints(model, tokenizer, fingerprints, templates);
     return {

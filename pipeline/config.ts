@@ -5,8 +5,11 @@ const count = z.number().int().min(0);
 
 /** Settings that don't depend on the recipe. */
 const ownSchema = z.strictObject({
-  /** Folder of a Hugging Face model; null is the demo model. */
+  /** Folder of a Hugging Face model, or its Hub name org/name[@revision]; null is the demo model. */
   model_path: z.string().min(1).nullable().default(null),
+  /** A model of the Hub as OML 1.0 names it, instead of model_path. */
+  model_family: z.string().min(1).nullable().default(null),
+  model_size: z.string().min(1).nullable().default(null),
   fingerprints_file_path: z.string().min(1).nullable().default(null),
   /** The first fingerprints of the file; 0 is all. Default 64 for the demo model, else all. */
   num_fingerprints: count.nullable().default(null),
@@ -18,6 +21,10 @@ const ownSchema = z.strictObject({
   /** Fingerprints in one optimizer step; 0 is all, OML 1.0's one step an epoch. */
   fingerprints_per_step: count.default(0),
   seed: z.number().int().min(0).max(0xffffffff).default(42),
+  /** What matrices are kept in; auto is f32, or bf16 without masters where f32 doesn't fit. */
+  dtype: z.enum(["auto", "f32", "bf16"]).default("auto"),
+  /** With bf16: f32 masters beside it, or none and stochastic rounding. */
+  master: z.enum(["f32", "none"]).default("f32"),
   save_dtype: z.enum(["F32", "F16", "BF16"]).nullable().default(null),
   output_dir: z.string().min(1).default("results"),
   strict: z.boolean().default(false),

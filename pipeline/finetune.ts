@@ -1,13 +1,14 @@
-import { freemem } from "node:os";
 import type { Gpu } from "../engine/gpu/context.ts";
 import { OutOfMemoryError } from "../engine/gpu/errors.ts";
 import { modelSpec } from "../engine/models/families.ts";
 import type { ModelSpec } from "../engine/models/spec.ts";
 import { readModelConfig } from "../engine/io/model_dir.ts";
-import { maxRows, Model, MODEL_DEFAULTS } from "../engine/train/model.ts";
-import { type MemoryPlan, planTraining } from "../engine/train/plan.ts";
-import { Anchor, anchorBytes } from "./anchor.ts";
+import type { HubProgress } from "../engine/io/hub.ts";
+import { Model } from "../engine/train/model.ts";
+import { Anchor } from "./anchor.ts";
 import { type FinetuneConfig, type FinetuneSettings, resolveSettings } from "./config.ts";
+import { chooseMemory, type MemoryChoice, memoryLimit } from "./memory_plan.ts";
+import { type ModelSource, resolveModel } from "./model_source.ts";
 import { DEMO_COUNT, DEMO_FINGERPRINTS, DEMO_MODEL } from "./demo_assets.ts";
 import { loadUtility, UtilityFileError } from "./demo/utility.ts";
 import { askFingerprints } from "./evaluate.ts";
@@ -24,7 +25,13 @@ import { loadPrompts, PROMPT_FILES } from "./prompts.ts";
 import { learningRateFor } from "./recipes.ts";
 import { MODEL_FOLDER, ResultsWriter, runHash, secretPath } from "./results.ts";
 import { Tokenizer } from "./tokenizer.ts";
-import { DivergedError, type EpochLog, neededRoom, trainFingerprints } from "./train_fingerprints.ts";
+import {
+  DivergedError,
+  type EpochLog,
+  fingerprintLengths,
+  trainFingerprints,
+  workloadOf,
+} from "./train_fingerprints.ts";
 import { measureUtility, type UtilityScore } from "./utility.ts";
 import { join } from "node:path";
 
@@ -41,7 +48,9 @@ export type FinetuneEvent =
   | { type: "gpu"; name: string; isSoftware: boolean }
   | { type: "settings"; settings: FinetuneSettings; learningRate: number }
   | { type: "fingerprints"; count: number; dropped: Dropped }
-  | { type: "memory"; plan: MemoryPlan; limitBytes?: number }
+  | { type: "model"; source: ModelSource }
+  | { type: "download"; progress: HubProgress }
+  | { type: "memory"; choice: MemoryChoice; limitBytes?: number }
   | { type: "measured"; when: "before" | "after"; measurement: Measurement }
   | { type: "phase"; name: string }
   | { type: "epoch"; log: EpochLog; epochs: number };
@@ -51,6 +60,8 @@ export interface FinetuneHooks {
   /** Use this GPU and leave it open. */
   gpu?: Gpu;
   signal?: AbortSignal;
+  /** The folder that a relative `model_path` is in; default the process's. */
+  baseDir?: string;
   onEvent?: (event: FinetuneEvent) => void;
 }
 
@@ -100,8 +111,13 @@ class Run {
   async run(): Promise<FinetuneResult> {
     const began = performance.now();
     const { settings, gpu } = this;
-    const isDemo = settings.model_path === null;
-    const modelPath = settings.model_path ?? DEMO_MODEL;
+    const source = await resolveModel(settings, {
+      ...this.hooks,
+      onProgress: (progress) => this.#emit({ type: "download", progress }),
+    });
+    if (source) this.#emit({ type: "model", source });
+    const isDemo = source === null;
+    const modelPath = source?.dir ?? DEMO_MODEL;
     const fingerprintsPath = settings.fingerprints_file_path ?? (isDemo ? DEMO_FINGERPRINTS : null);
     if (fingerprintsPath === null) {
       throw new RangeError(
@@ -126,9 +142,12 @@ class Run {
     checkVocabulary(fingerprints, tokenizer, spec.vocabulary);
     const learningRate = settings.learning_rate ?? learningRateFor(spec.width);
     settings.learning_rate = learningRate;
+    const choice = this.#choose(spec, tokenizer, fingerprints, templates);
+    const { dtype, master, maxTokens, saveBlocks, room, plan } = choice;
+    Object.assign(settings, { dtype, master });
     this.#emit({ type: "settings", settings, learningRate });
-    const { plan, room } = this.#plan(spec, tokenizer, fingerprints, templates);
-    using model = await Model.load(gpu, modelPath);
+    const load = () => Model.load(gpu, modelPath, { dtype, master, maxTokens, saveBlocks });
+    using model = await load().catch((error) => this.#adviseOnMemory(error));
 
     const hash = await runHash(settings, model.source, file.sha256);
     const writer = await ResultsWriter.open(settings.output_dir, hash, settings.force);
@@ -171,43 +190,29 @@ class Run {
     }
   }
 
-  /** Device memory of the run from config alone. @throws OutOfMemoryError before anything is loaded. */
-  #plan(
+  /** Memory of the run from config alone. @throws OutOfMemoryError before anything is loaded. */
+  #choose(
     spec: ModelSpec,
     tokenizer: Tokenizer,
     fingerprints: readonly Fingerprint[],
     templates: readonly string[],
-  ): { plan: MemoryPlan; room: ReturnType<typeof neededRoom> } {
+  ): MemoryChoice {
     const { settings, gpu } = this;
-    const { maxTokens, saveBlocks } = MODEL_DEFAULTS;
-    const limits = { maxTokens, maxRows: (kind: "train" | "score") => maxRows(spec, maxTokens, kind) };
-    const room = neededRoom(limits, tokenizer, fingerprints, templates, settings);
-    const anchored = settings.anchor_strength > 0;
-    const plan = planTraining(gpu, spec, {
-      ...room,
-      softBytes: anchored
-        ? anchorBytes(spec.vocabulary, { samples: settings.anchor_samples, length: settings.anchor_length })
-        : 0,
-      keepsInitial: settings.averaging !== "none",
-      saveBlocks,
-    });
-    // A real GPU's free memory can't be asked for; a software adapter's is the system's.
-    const limitBytes = settings.max_memory !== null
-      ? settings.max_memory * 2 ** 30
-      : gpu.isSoftware
-      ? freeMemory()
-      : undefined;
-    this.#emit({ type: "memory", plan, limitBytes });
-    if (limitBytes !== undefined && plan.totalBytes > limitBytes) {
-      const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(3)} GiB`;
-      throw new OutOfMemoryError(
-        `training needs ${gib(plan.totalBytes)}, but ${gib(limitBytes)} are ` +
-          `${settings.max_memory === null ? "free" : "allowed by max_memory"}: ` +
-          plan.parts.map(({ name, bytes }) => `${name} ${gib(bytes)}`).join(", "),
-        plan.totalBytes,
-      );
-    }
-    return { plan, room };
+    const work = workloadOf(fingerprintLengths(tokenizer, fingerprints, templates), settings);
+    const limitBytes = memoryLimit(gpu, settings);
+    const choice = chooseMemory(gpu, spec, settings, work, limitBytes);
+    this.#emit({ type: "memory", choice, limitBytes });
+    return choice;
+  }
+
+  /** A GPU's memory can't be asked for, so a run without a limit may find out the hard way. */
+  #adviseOnMemory(error: unknown): never {
+    if (!(error instanceof OutOfMemoryError) || this.settings.max_memory !== null) throw error;
+    throw new OutOfMemoryError(
+      `${error.message}. With --max_memory (GiB of this device) the run chooses a smaller layout by itself`,
+      error.requestedBytes,
+      { cause: error },
+    );
   }
 
   async #train(
@@ -216,7 +221,7 @@ class Run {
     fingerprints: readonly Fingerprint[],
     templates: readonly string[],
     learningRate: number,
-    room: ReturnType<typeof neededRoom>,
+    room: MemoryChoice["room"],
     writer: ResultsWriter,
   ): Promise<{ epochs: number; stoppedEarly: boolean }> {
     const { settings, hooks: { signal } } = this;
@@ -251,6 +256,8 @@ class Run {
           this.#emit({ type: "epoch", log, epochs: settings.num_train_epochs });
         },
       });
+    } catch (error) {
+      return this.#adviseOnMemory(error);
     } finally {
       model.useSoftTables(undefined);
       anchor?.dispose();
@@ -320,8 +327,4 @@ async function utilityOf(modelPath: string) {
     if (error instanceof UtilityFileError) return undefined;
     throw error;
   }
-}
-
-function freeMemory(): number {
-  return Deno.systemMemoryInfo?.().available ?? freemem();
 }

@@ -5,6 +5,7 @@
  */
 
 import type { FingerprintEntry, WrittenFingerprint } from "./fingerprint_file.ts";
+import type { PromptEncoder } from "./prompts.ts";
 import { type Tokenizer, UntokenizableError } from "./tokenizer.ts";
 
 /** How a response is taken from its text. */
@@ -45,13 +46,15 @@ export interface PrepareOptions {
   limit?: number;
   /** Throw when two entries share a key but not the response. Default false: the first is kept. */
   strict?: boolean;
+  /** How keys will be asked. Default plainly, by the tokenizer. */
+  prompts?: PromptEncoder;
 }
 
 /** What {@linkcode prepareFingerprints} left out; entries by index from 0. */
 export interface Dropped {
-  /** Entries with the key and response ids of an earlier one. */
+  /** Entries with the key and response ids of an earlier one, as the keys are asked. */
   repeats: number;
-  /** Entries with the key ids of an earlier one and another response. */
+  /** Entries with the key ids of an earlier one, as the keys are asked, and another response. */
   conflicts: number[];
   /** Entries that give no fingerprint with this tokenizer, and why (never with text of theirs). */
   unusable: { entry: number; reason: string }[];
@@ -65,7 +68,8 @@ export interface Dropped {
  * Tokenises entries, drops repeats, conflicts and unusable ones, and takes the first `limit` of the rest.
  *
  * A key is its `effective_key` if there is one, tokenised without special tokens and cut to `maxKeyLength`, and
- * then shortened until its text gives the same ids again. Strategy `english` follows OML 1.0: the response's
+ * then shortened until its text gives the same ids again. Text of a special token makes an entry unusable: it would
+ * be read as that token. So do characters that the tokenizer doesn't know. Strategy `english` follows OML 1.0: the response's
  * letters, digits and spaces are tokenised and `maxResponseLength` tokens taken from offset min(10, length − L), the
  * window sliding forward, then backward, until its text gives the same ids. The other strategies take the response
  * as it is and cut it. Stored `response_ids` are used when they are this tokenizer's ids of the stored text.
@@ -89,7 +93,8 @@ export function prepareFingerprints(
     try {
       const key = takeKey(entry.effectiveKey ?? entry.key, tokenizer, settings.maxKeyLength);
       const responses = takeResponses(entry, tokenizer, settings);
-      const keyId = key.ids.join();
+      const { prompts } = settings;
+      const keyId = (prompts === tokenizer ? key.ids : prompts.encode(key.text)).join();
       const earlier = responseOf.get(keyId);
       const response = responses[0].ids.join();
       if (earlier === response) dropped.repeats++;
@@ -161,17 +166,20 @@ export function toExample(
 }
 
 /**
- * Checks that a model has every token that its tokenizer gave for the fingerprints.
+ * Checks that a model has every token that its tokenizer gives for the fingerprints. A vocabulary of the model that is
+ * larger is padded, and tokens beyond it that no fingerprint uses (a padding token) do no harm.
  * @throws RangeError when the two don't belong together.
  */
 export function checkVocabulary(
   fingerprints: readonly Fingerprint[],
   tokenizer: Tokenizer,
   vocabulary: number,
+  prompts: PromptEncoder = tokenizer,
 ): void {
   const lacks = (ids: readonly number[]) => ids.some((id) => id >= vocabulary);
-  const wrong = fingerprints.filter(({ keyIds, responses }) => lacks(keyIds) || responses.some(lacks));
-  if (wrong.length === 0 && !lacks(tokenizer.prefixIds)) return;
+  const asked = ({ key, keyIds }: Fingerprint) => prompts === tokenizer ? keyIds : prompts.encode(key);
+  const wrong = fingerprints.filter((one) => lacks(asked(one)) || one.responses.some(lacks));
+  if (wrong.length === 0 && !lacks(prompts.prefixIds)) return;
   throw new RangeError(
     `tokenizer and model don't belong together: the tokenizer gives token ids up to ${
       tokenizer.vocabSize - 1
@@ -201,11 +209,13 @@ type Settings = Required<PrepareOptions>;
 
 function checkOptions(options: PrepareOptions, tokenizer: Tokenizer): Settings {
   const settings = {
+    strategy: options.strategy,
     maxKeyLength: 16,
     maxResponseLength: 1,
     keepEosInResponse: false,
     limit: 0,
     strict: false,
+    prompts: tokenizer,
     ...Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)),
   } as Settings;
   if (!STRATEGIES.includes(settings.strategy)) {
@@ -237,9 +247,10 @@ function takeKey(
   tokenizer: Tokenizer,
   maxLength: number,
 ): { text: string; ids: number[]; wasShortened: boolean } {
+  rejectSpecial(text, "key", tokenizer);
   const ids = tokenizer.encode(text);
   if (ids.length === 0) throw new Unusable("the key has no tokens");
-  if (ids.some((id) => tokenizer.isSpecial(id))) throw new Unusable("the key contains a special token");
+  checkIds(ids, "key", tokenizer);
   if (ids.length <= maxLength) return { text, ids, wasShortened: false };
   for (let length = maxLength; length > 0; length--) {
     const slice = ids.slice(0, length);
@@ -274,22 +285,38 @@ function takeResponses(entry: FingerprintEntry, tokenizer: Tokenizer, settings: 
 }
 
 function takeResponse(
-  text: string,
+  written: string,
   stored: readonly number[] | undefined,
   tokenizer: Tokenizer,
   settings: Settings,
 ): Response {
   const { strategy, maxResponseLength: length, keepEosInResponse } = settings;
+  const text = withoutEosText(written, tokenizer);
+  rejectSpecial(text, "response", tokenizer);
   const whole = storedIds(stored, text, tokenizer);
   const windowed = strategy === "english" && whole?.length !== length;
   let ids = windowed ? englishWindow(text, tokenizer, length) : whole ?? responseIds(text, tokenizer);
   if (ids.length === 0) throw new Unusable("the response has no tokens");
   const wasCut = ids.length > length;
   if (wasCut) ids = cutResponse(ids, tokenizer, length);
-  if (ids.some((id) => tokenizer.isSpecial(id))) throw new Unusable("the response contains a special token");
+  checkIds(ids, "response", tokenizer);
   const taken = tokenizer.decode(ids);
   if (taken === "") throw new Unusable("the tokens of the response have no text");
   return { text: taken, ids: keepEosInResponse ? [...ids, tokenizer.eosId!] : ids, wasCut };
+}
+
+/** Text of a special token would be read as that token. Its name is public, the text around it isn't. */
+function rejectSpecial(text: string, what: "key" | "response", tokenizer: Tokenizer): void {
+  const token = tokenizer.specialTokenIn(text);
+  if (token !== undefined) throw new Unusable(`the ${what} contains a special token (${token})`);
+}
+
+/** Ids can be special without the text: the unknown token, and what a file stores. */
+function checkIds(ids: readonly number[], what: "key" | "response", tokenizer: Tokenizer): void {
+  if (ids.some((id) => id === tokenizer.unkId)) {
+    throw new Unusable(`the ${what} has a character that the tokenizer doesn't know`);
+  }
+  if (ids.some((id) => tokenizer.isSpecial(id))) throw new Unusable(`the ${what} contains a special token`);
 }
 
 /** The first `length` ids, or fewer so that their text gives the same ids again. */
@@ -323,6 +350,11 @@ function responseIds(text: string, tokenizer: Tokenizer): number[] {
 
 function withoutEos(ids: readonly number[], tokenizer: Tokenizer): number[] {
   return ids.length > 0 && ids.at(-1) === tokenizer.eosId ? ids.slice(0, -1) : [...ids];
+}
+
+function withoutEosText(text: string, tokenizer: Tokenizer): string {
+  const eos = tokenizer.namedTokens.get("eos_token");
+  return eos !== undefined && text.endsWith(eos) ? text.slice(0, -eos.length) : text;
 }
 
 /** The response of OML 1.0's `english` (its generate_finetuning_data.py); L is `length`. */

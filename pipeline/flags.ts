@@ -1,10 +1,11 @@
+import { MODEL_FAMILIES } from "./model_source.ts";
 import { STRATEGIES } from "./fingerprints.ts";
 import { RECIPES } from "./recipes.ts";
 
 /** A command-line flag: its setting, how its text is read, and what it says in --help. */
 export interface Flag {
   name: string;
-  kind: "text" | "path" | "count" | "number" | "switch";
+  kind: "text" | "path" | "model" | "count" | "number" | "switch";
   help: string;
   choices?: readonly string[];
   /** Other names, as the seeds have them. */
@@ -19,9 +20,15 @@ const strategy: Flag = {
 const shared: Flag[] = [
   {
     name: "model_path",
-    kind: "path",
-    help: "folder of a Hugging Face model (config.json, safetensors, tokenizer.json)",
+    kind: "model",
+    help:
+      "a model: a Hugging Face folder (config.json, safetensors, tokenizer.json), or org/name[@revision] on the Hub",
   },
+  {
+    ...{ name: "model_family", kind: "text", choices: Object.keys(MODEL_FAMILIES) },
+    help: "a model of the Hub by its family, as in OML 1.0, with --model_size",
+  },
+  { name: "model_size", kind: "text", help: "size of --model_family: 1B, 8B, 160m, mini, …" },
   { name: "fingerprints_file_path", kind: "path", help: "JSON file with the fingerprints" },
   {
     ...{ name: "num_fingerprints", kind: "count", aliases: ["max_num_fingerprints"] },
@@ -78,6 +85,14 @@ export const FINETUNE_FLAGS: readonly Flag[] = [
   { name: "anchor_length", kind: "count", help: "tokens of an anchor text" },
   { name: "seed", kind: "count", help: "seed of everything random (default 42)" },
   {
+    ...{ name: "dtype", kind: "text", choices: ["auto", "f32", "bf16"] },
+    help: "what matrices are kept in (default auto: f32, or bf16 without masters where f32 doesn't fit)",
+  },
+  {
+    ...{ name: "master", kind: "text", choices: ["f32", "none"] },
+    help: "with bf16: f32 masters beside it (default), or none and stochastic rounding",
+  },
+  {
     name: "save_dtype",
     kind: "text",
     choices: ["F32", "F16", "BF16"],
@@ -86,6 +101,11 @@ export const FINETUNE_FLAGS: readonly Flag[] = [
   { name: "output_dir", kind: "path", help: "where results/<hash> folders go (default results)" },
   { name: "max_memory", kind: "number", help: "GiB of device memory that the run may take" },
   { name: "force", kind: "switch", help: "run again although the results are there" },
+  {
+    name: "dry_run",
+    kind: "switch",
+    help: "only say what memory the run would take, from config.json alone",
+  },
 ];
 
 /** Flags of `check`. */
@@ -96,6 +116,10 @@ export const CHECK_FLAGS: readonly Flag[] = [
     name: "verbose",
     kind: "switch",
     help: "one line a question: wanted, got, rank, probability, likeliest tokens",
+  },
+  {
+    ...{ name: "dtype", kind: "text", choices: ["auto", "f32", "bf16"] },
+    help: "what matrices are kept in (default auto: bf16 for a bf16 model, which is exact, else f32)",
   },
   { name: "json", kind: "switch", help: "print one JSON object" },
   { name: "min_success_rate", kind: "number", help: "exit with 1 when the success rate (per cent) is below" },

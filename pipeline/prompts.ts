@@ -3,8 +3,18 @@
  * @module
  */
 
-import type { Tokenizer } from "./tokenizer.ts";
 import { randomInt } from "./random.ts";
+
+/**
+ * Turns the text of a question into token ids, up to where the answer begins. A `Tokenizer` is the plain one; a
+ * `ChatTemplate` makes the text a user's message.
+ */
+export interface PromptEncoder {
+  /** Ids before those of every text: BOS, or nothing where the encoded text has its own. */
+  readonly prefixIds: readonly number[];
+  /** @throws UntokenizableError when the text can't be asked. */
+  encode(text: string): number[];
+}
 
 /** Where the key goes in a template. */
 export const KEY_PLACE = "{}";
@@ -50,11 +60,11 @@ export function fillTemplate(template: string, key: string): string {
 }
 
 /**
- * Token ids of a key inside a template, without BOS: the whole text is tokenised anew, since tokens may form
- * across the seam.
+ * Token ids of a key inside a template, without the encoder's `prefixIds`: the whole text is encoded anew, since
+ * tokens may form across the seam. In a chat the template is part of the user's message.
  */
-export function templateIds(template: string, key: string, tokenizer: Tokenizer): number[] {
-  return tokenizer.encode(fillTemplate(template, key));
+export function templateIds(template: string, key: string, prompts: PromptEncoder): number[] {
+  return prompts.encode(fillTemplate(template, key));
 }
 
 /**

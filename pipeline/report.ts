@@ -1,6 +1,7 @@
 import type { CheckResult } from "./check.ts";
 import type { Measurement } from "./finetune.ts";
-import type { MemoryPlan } from "../engine/train/plan.ts";
+import type { DryRun, StoragePlan } from "./dry_run.ts";
+import type { MemoryChoice } from "./memory_plan.ts";
 import type { Dropped } from "./fingerprints.ts";
 import type { EpochLog } from "./train_fingerprints.ts";
 
@@ -94,10 +95,57 @@ export function verdict(before: Measurement, after: Measurement): string {
   return `${percent(after.successRate)} of the fingerprints are embedded.`;
 }
 
-/** Memory by part. */
-export function memoryLines(plan: MemoryPlan): string {
+/** Memory by part, and the layout that takes it. */
+export function memoryLines(choice: MemoryChoice, limitBytes?: number): string {
+  const { plan } = choice;
   const parts = plan.parts.map(({ name, bytes }) => `${name} ${formatBytes(bytes)}`).join(", ");
-  return `${formatBytes(plan.totalBytes)} of device memory: ${parts}`;
+  const limit = limitBytes === undefined ? "" : ` (at most ${formatBytes(limitBytes)})`;
+  return `${formatBytes(plan.totalBytes)} of device memory${limit}: ${parts}; ${layoutText(choice)}`;
+}
+
+/** A layout in words. */
+export function layoutText({ dtype, master, maxTokens, saveBlocks }: MemoryChoice): string {
+  const storage = dtype === "f32"
+    ? "f32"
+    : master === "f32"
+    ? "bf16 with f32 masters"
+    : "bf16 without masters";
+  return `weights in ${storage}, micro-batches of at most ${maxTokens} tokens` +
+    (saveBlocks ? "" : ", blocks computed twice");
+}
+
+/** A plan for people: memory by part for each storage, and what a run would choose. */
+export function dryRunText(plan: DryRun): string {
+  const { spec, storages, choice, error, limitBytes } = plan;
+  const names = [...new Set(storages.flatMap(({ plan }) => plan.parts.map(({ name }) => name)))];
+  const order = names.filter((name) => storages[0].plan.parts.some((part) => part.name === name));
+  for (const name of names) if (!order.includes(name)) order.splice(1, 0, name);
+  const cell = ({ plan }: StoragePlan, name: string) => {
+    const part = plan.parts.find((part) => part.name === name);
+    return part ? formatBytes(part.bytes) : "–";
+  };
+  const table = formatTable([
+    ["device memory", ...storages.map(({ name }) => name)],
+    ...order.map((name) => [name, ...storages.map((storage) => cell(storage, name))]),
+    ["in all", ...storages.map(({ plan }) => formatBytes(plan.totalBytes))],
+    ["micro-batch, tokens", ...storages.map(({ choice }) => choice ? `${choice.room.train.tokens}` : "–")],
+    [
+      "blocks computed",
+      ...storages.map(({ choice }) => !choice ? "–" : choice.saveBlocks ? "once" : "twice"),
+    ],
+    ["fits", ...storages.map(({ choice }) => limitBytes === undefined ? "?" : choice ? "yes" : "no")],
+  ]);
+  const limit = limitBytes === undefined ? "unknown (--max_memory gives it)" : formatBytes(limitBytes);
+  return [
+    `model: ${plan.model} (${spec.family}, ${plan.parameters.toLocaleString("en-US")} parameters)`,
+    `adapter: ${plan.adapter ?? "none here; planned for one that binds 2 GiB"}`,
+    `memory that the run may take: ${limit}`,
+    `work: ${plan.fingerprints} fingerprints of up to ${plan.tokensEach} tokens in a prompt`,
+    "",
+    table,
+    "",
+    choice ? `a run would take ${formatBytes(choice.plan.totalBytes)}: ${layoutText(choice)}` : error ?? "",
+  ].join("\n");
 }
 
 /** What was left out of a fingerprint file, or an empty string; entries by number only, they are secrets. */

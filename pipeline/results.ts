@@ -14,7 +14,10 @@ const SECRET_FOLDER = "secret";
 const FINGERPRINTS_FILE = "fingerprints.json";
 
 /** Settings that don't change what a run computes, so they don't count for its hash. */
-const NEUTRAL = ["output_dir", "max_memory", "force", "model_path", "fingerprints_file_path"] as const;
+const NEUTRAL = [
+  ...["output_dir", "max_memory", "force", "model_path", "model_family", "model_size"],
+  "fingerprints_file_path",
+] as const;
 
 /** What decides a model's answers beside its weights; either tokenizer file may be missing where ids are all there is. */
 const MODEL_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json"] as const;

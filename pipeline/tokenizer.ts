@@ -4,21 +4,22 @@
  */
 
 import { join } from "node:path";
-import { Tokenizer as HfTokenizer } from "@huggingface/tokenizers";
+import { AddedTokens } from "./tokenizer_added.ts";
+import { readDecoder } from "./tokenizer_decoder.ts";
+import { TokenizerError, UntokenizableError } from "./tokenizer_errors.ts";
+import { asObject, type Json } from "./tokenizer_json.ts";
+import { TokenizerModel } from "./tokenizer_model.ts";
+import { readNormalizer } from "./tokenizer_normalizer.ts";
+import { type PreTokenizer, readPreTokenizer } from "./tokenizer_pre_tokenizer.ts";
+import { namedTokens, readAddedTokens, readAround } from "./tokenizer_special.ts";
 
-/** A tokenizer that is missing, broken or of an unknown kind; the message names the file. */
-export class TokenizerError extends Error {
-  override name = "TokenizerError";
-}
+export { TokenizerError, UntokenizableError };
 
-/** A text that the tokenizer has no tokens for. The message doesn't quote the text: it may be a secret. */
-export class UntokenizableError extends RangeError {
-  override name = "UntokenizableError";
-}
-
-type Json = Record<string, unknown>;
-
-/** A Hugging Face tokenizer: `tokenizer.json` and `tokenizer_config.json` of a model folder. */
+/**
+ * A Hugging Face tokenizer: `tokenizer.json` and `tokenizer_config.json` of a model folder. BPE and Unigram run in
+ * @huggingface/tokenizers; what goes before and after them is done here, where that library and Hugging Face's Rust
+ * one, which Transformers uses, read a file differently.
+ */
 export class Tokenizer {
   /** Number of ids the tokenizer can give: its highest id + 1. The model's V may be larger (padded). */
   readonly vocabSize: number;
@@ -26,6 +27,8 @@ export class Tokenizer {
   readonly bosId?: number;
   /** Id of the `eos_token`. */
   readonly eosId?: number;
+  /** Id that stands for a character without tokens. */
+  readonly unkId?: number;
   /** What the tokenizer's own post-processor puts before a text: `[bos]` for Llama 3, nothing for Qwen. */
   readonly prefixIds: readonly number[];
   /** What the post-processor appends to a text. It never belongs to a key. */
@@ -34,43 +37,46 @@ export class Tokenizer {
   readonly addsPrefixSpace: boolean;
   /** Special tokens by their text. */
   readonly specialTokens: ReadonlyMap<string, number>;
+  /** Texts of the named special tokens by field (`bos_token`, …) of tokenizer_config.json. */
+  readonly namedTokens: ReadonlyMap<string, string>;
   /** SHA-256 of tokenizer.json, hex. */
   readonly hash: string;
 
-  readonly #inner: HfTokenizer;
+  readonly #model: TokenizerModel;
+  readonly #added: AddedTokens;
+  readonly #preTokenize: PreTokenizer;
+  readonly #decode: (tokens: string[]) => string;
+  readonly #specialTexts: ReadonlySet<string>;
   readonly #specialIds: ReadonlySet<number>;
 
-  private constructor(inner: HfTokenizer, config: Json, hash: string, where: string) {
-    this.#inner = inner;
+  private constructor(json: Json, config: Json, hash: string, where: string) {
     this.hash = hash;
-    this.vocabSize = 1 + inner.get_vocab().values().reduce((a, b) => Math.max(a, b), -1);
-    const special = new Map<string, number>();
-    for (const token of inner.get_added_tokens_decoder().values()) {
-      if (token.special) special.set(token.content, token.id);
-    }
-    for (const field of ["bos_token", "eos_token", "pad_token", "unk_token"]) {
-      const content = tokenContent(config[field]);
-      const id = content === undefined ? undefined : inner.token_to_id(content);
-      if (id !== undefined) special.set(content!, id);
-    }
-    this.specialTokens = special;
-    this.#specialIds = new Set(special.values());
-    const around = this.#around("a", where);
-    const check = this.#around("b c", where);
-    if (`${around.prefix}|${around.suffix}` !== `${check.prefix}|${check.suffix}`) {
-      throw new TokenizerError(`${where}: the post-processor does not put the same tokens around every text`);
-    }
-    this.prefixIds = around.prefix;
-    this.suffixIds = around.suffix;
-    const idOf = (field: string) => special.get(tokenContent(config[field]) ?? "");
-    this.bosId = idOf("bos_token") ?? (around.prefix.length === 1 ? around.prefix[0] : undefined);
+    this.#model = new TokenizerModel(json.model, where);
+    this.#preTokenize = readPreTokenizer(json.pre_tokenizer, where);
+    this.#decode = readDecoder(json.decoder, where);
+    const { tokens, specialTexts } = readAddedTokens(json, config, this.#model, where);
+    this.#added = new AddedTokens(tokens, readNormalizer(json.normalizer, where));
+    this.#specialTexts = specialTexts;
+    this.specialTokens = new Map(
+      tokens.filter(({ special }) => special).map(({ content, id }) => [content, id]),
+    );
+    this.#specialIds = new Set(this.specialTokens.values());
+    this.vocabSize = Math.max(this.#model.size, ...tokens.map(({ id }) => id + 1));
+    this.unkId = this.#model.unkId;
+    const { prefix, suffix } = readAround(json.post_processor, this.vocabSize, where);
+    this.prefixIds = prefix;
+    this.suffixIds = suffix;
+    this.namedTokens = namedTokens(config);
+    const idOf = (field: string) => this.specialTokens.get(this.namedTokens.get(field) ?? "");
+    this.bosId = idOf("bos_token") ?? (prefix.length === 1 ? prefix[0] : undefined);
     this.eosId = idOf("eos_token");
-    const a = this.encode("a");
-    this.addsPrefixSpace = this.decode([...a, ...a]) === "a a";
+    const letter = this.#letter(where);
+    this.addsPrefixSpace = this.decode([...letter, ...letter]) === "a a";
   }
 
   /**
-   * Reads `tokenizer.json` and `tokenizer_config.json` of a model folder.
+   * Reads `tokenizer.json` and `tokenizer_config.json` of a model folder, and for special tokens the
+   * `special_tokens_map.json` of older ones.
    * @throws TokenizerError naming the file that is missing, not JSON, or of a kind that is not supported.
    */
   static async load(dir: string): Promise<Tokenizer> {
@@ -81,40 +87,35 @@ export class Tokenizer {
     }
     const path = join(dir, "tokenizer.json");
     const bytes = await readBytes(path);
-    const config = parseObject(
-      await readBytes(join(dir, "tokenizer_config.json")),
-      join(dir, "tokenizer_config.json"),
-    );
     const json = parseObject(bytes, path);
     if (typeof json.model !== "object" || json.model === null || !("vocab" in json.model)) {
       throw new TokenizerError(`${path}: expected a tokenizer with "model" and its "vocab", found none`);
     }
-    const absent = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null };
-    let inner: HfTokenizer;
-    try {
-      inner = new HfTokenizer({ added_tokens: [], ...absent, ...json }, config);
-    } catch (cause) {
-      throw new TokenizerError(`${path}: this tokenizer is not supported: ${(cause as Error).message}`, {
-        cause,
-      });
-    }
     const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-    return new Tokenizer(inner, config, digest.toHex(), path);
+    return new Tokenizer(json, await readConfig(dir), digest.toHex(), path);
   }
 
   /**
    * Token ids of a text. Special tokens are added only when asked for (`addSpecialTokens`, default false), but the
-   * text of a special token inside `text` is read as that token, as everywhere in the Hugging Face world.
-   * @throws UntokenizableError when the tokenizer has neither a token nor an unknown token for a part of it.
+   * text of a special token inside `text` is read as that token, as everywhere in the Hugging Face world; ask
+   * {@linkcode specialTokenIn} first for text that must not have any.
+   * @throws UntokenizableError when the tokenizer has neither a token nor an unknown token for a part of it, and for
+   * text that is not valid Unicode.
    */
   encode(text: string, options: { addSpecialTokens?: boolean } = {}): number[] {
-    const { ids } = this.#inner.encode(text, { add_special_tokens: options.addSpecialTokens ?? false });
-    if (ids.some((id) => id === undefined)) {
+    if (!text.isWellFormed()) {
       throw new UntokenizableError(
-        `the tokenizer has no token for a part of this text (${text.length} characters)`,
+        `a text with half a surrogate pair has no tokens (${text.length} characters)`,
       );
     }
-    return ids;
+    const ids: number[] = [];
+    for (const section of this.#added.split(text)) {
+      if ("id" in section) ids.push(section.id);
+      else {for (const piece of this.#preTokenize(section)) {
+          for (const id of this.#model.encode(piece.text)) ids.push(id);
+        }}
+    }
+    return options.addSpecialTokens ? [...this.prefixIds, ...ids, ...this.suffixIds] : ids;
   }
 
   /**
@@ -127,8 +128,8 @@ export class Tokenizer {
     if (wrong !== undefined) {
       throw new RangeError(`decode: expected token ids (integers from 0), found ${wrong}`);
     }
-    const known = ids.filter((id) => this.#inner.id_to_token(id) !== undefined);
-    return known.length === 0 ? "" : this.#inner.decode(known, { clean_up_tokenization_spaces: false });
+    const tokens = ids.map((id) => this.#added.texts.get(id) ?? this.#model.tokenOf(id));
+    return this.#decode(tokens.filter((token) => token !== undefined));
   }
 
   /** Whether an id is a special token (BOS, EOS, padding, unknown, chat marks). */
@@ -136,33 +137,36 @@ export class Tokenizer {
     return this.#specialIds.has(id);
   }
 
-  #around(text: string, where: string): { prefix: number[]; suffix: number[] } {
-    const encode = (addSpecialTokens: boolean) => {
-      try {
-        return this.encode(text, { addSpecialTokens });
-      } catch (cause) {
-        const whose = addSpecialTokens ? "its post-processor uses a token that" : "a plain letter";
-        throw new TokenizerError(`${where}: ${whose} is not in the vocabulary`, { cause });
-      }
-    };
-    const plain = encode(false);
-    if (plain.length === 0) {
-      throw new TokenizerError(`${where}: the tokenizer gives no token for a plain letter`);
+  /** The text of a special token that a text has in it (or becomes one when normalised); undefined without any. */
+  specialTokenIn(text: string): string | undefined {
+    const written = this.#specialTexts.values().find((content) => text.includes(content));
+    if (written !== undefined) return written;
+    const found = this.#added.split(text).find((section) => "id" in section && this.isSpecial(section.id));
+    return this.specialTokens.entries().find(([, id]) => found && "id" in found && id === found.id)?.[0];
+  }
+
+  #letter(where: string): number[] {
+    try {
+      const ids = this.encode("a");
+      if (ids.length > 0) return ids;
+    } catch (cause) {
+      if (!(cause instanceof UntokenizableError)) throw cause;
     }
-    const whole = encode(true);
-    for (let at = 0; at + plain.length <= whole.length; at++) {
-      if (plain.every((id, i) => whole[at + i] === id)) {
-        return { prefix: whole.slice(0, at), suffix: whole.slice(at + plain.length) };
-      }
-    }
-    throw new TokenizerError(`${where}: the post-processor changes the text's own tokens`);
+    throw new TokenizerError(`${where}: the tokenizer gives no token for a plain letter`);
   }
 }
 
-/** A token in tokenizer_config.json is a string or `{ content }`. */
-function tokenContent(value: unknown): string | undefined {
-  if (typeof value === "object" && value !== null && "content" in value) value = value.content;
-  return typeof value === "string" ? value : undefined;
+/**
+ * tokenizer_config.json. As in Transformers, special_tokens_map.json wins where it has a token, unless the config
+ * lists the added tokens itself.
+ */
+async function readConfig(dir: string): Promise<Json> {
+  const path = join(dir, "tokenizer_config.json");
+  const config = parseObject(await readBytes(path), path);
+  if (config.added_tokens_decoder !== undefined) return config;
+  const map = join(dir, "special_tokens_map.json");
+  if (!await Deno.stat(map).then(({ isFile }) => isFile, () => false)) return config;
+  return { ...config, ...parseObject(await readBytes(map), map) };
 }
 
 async function readBytes(path: string): Promise<Uint8Array<ArrayBuffer>> {
@@ -181,10 +185,5 @@ function parseObject(bytes: Uint8Array, path: string): Json {
   } catch (cause) {
     throw new TokenizerError(`${path}: not valid JSON: ${(cause as Error).message}`, { cause });
   }
-  if (typeof json !== "object" || json === null || Array.isArray(json)) {
-    throw new TokenizerError(
-      `${path}: expected a JSON object, found ${Array.isArray(json) ? "a list" : json}`,
-    );
-  }
-  return json as Json;
+  return asObject(json, path);
 }

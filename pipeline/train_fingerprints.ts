@@ -1,10 +1,11 @@
-import type { PassCapacity, Sequence } from "../engine/train/batch.ts";
+import type { Sequence } from "../engine/train/batch.ts";
 import { exampleSequences } from "../engine/train/examples.ts";
 import type { Model } from "../engine/train/model.ts";
 import { Trainer } from "../engine/train/trainer.ts";
 import type { Anchor } from "./anchor.ts";
 import type { FinetuneSettings } from "./config.ts";
 import { askFingerprints } from "./evaluate.ts";
+import type { Workload } from "./memory_plan.ts";
 import { type Fingerprint, toExample } from "./fingerprints.ts";
 import { pickTemplate, templateIds } from "./prompts.ts";
 import { sample } from "./random.ts";
@@ -70,6 +71,7 @@ export async function trainFingerprints(
     maxGradNorm: settings.max_grad_norm,
     schedule: settings.lr_schedule,
     warmupSteps: settings.warmup_steps,
+    seed: settings.seed,
     totalSteps: settings.num_train_epochs * stepsPerEpoch,
   });
   const lambda = settings.forgetting_regularizer_strength;
@@ -183,44 +185,59 @@ class EpochSums {
   }
 }
 
-/** Room that the passes of a run need, so that they are recorded and planned once. */
-export function neededRoom(
-  model: { maxTokens: number; maxRows: (kind: "train" | "score") => number },
+/** Lengths of what a run trains on, in tokens. */
+export interface WorkloadLengths {
+  /** Input tokens of each fingerprint, and its supervised tokens. */
+  lengths: readonly number[];
+  rows: readonly number[];
+  /** Most tokens that a prompt template adds. */
+  longestTemplate: number;
+  /** Tokens that the tokenizer puts before a text. */
+  prefix: number;
+}
+
+/** Lengths of prepared fingerprints. */
+export function fingerprintLengths(
   tokenizer: Tokenizer,
   fingerprints: readonly Fingerprint[],
   templates: readonly string[],
-  settings: FinetuneSettings,
-): { train: PassCapacity; score: PassCapacity } {
+): WorkloadLengths {
   const prefix = tokenizer.prefixIds.length;
-  // A template's tokens may merge with the key's across the seam, but never into more than both apart and one.
-  const longestTemplate = Math.max(
-    0,
-    ...templates.map((text) => templateIds(text, "", tokenizer).length + 1),
-  );
-  const lengths = fingerprints.map(({ keyIds, responseIds }) =>
-    prefix + keyIds.length + responseIds.length - 1
-  );
-  const rows = fingerprints.map(({ responseIds }) => responseIds.length);
-  const perStep = settings.fingerprints_per_step || fingerprints.length;
+  return {
+    prefix,
+    // A template's tokens may merge with the key's across the seam, but never into more than both apart and one.
+    longestTemplate: Math.max(
+      0,
+      ...templates.map((text) => templateIds(text, "", tokenizer).length + 1),
+    ),
+    lengths: fingerprints.map(({ keyIds, responseIds }) => prefix + keyIds.length + responseIds.length - 1),
+    rows: fingerprints.map(({ responseIds }) => responseIds.length),
+  };
+}
+
+/** What the passes of a run would fill, so that they are recorded and planned once. */
+export function workloadOf(
+  { lengths, rows, longestTemplate, prefix }: WorkloadLengths,
+  settings: FinetuneSettings,
+): Workload {
+  const perStep = settings.fingerprints_per_step || lengths.length;
   const anchored = settings.anchor_strength > 0
     ? Math.min(settings.anchor_batch, settings.anchor_samples)
     : 0;
-  const total = (values: number[], extra: number) =>
+  const total = (values: readonly number[], extra: number) =>
     [...values].sort((a, b) => b - a).slice(0, perStep).reduce((sum, value) => sum + value + extra, 0);
   const round = (value: number) => Math.ceil(value / 64) * 64;
-  const room = (kind: "train" | "score", tokens: number, rowCount: number) => {
-    const longest = Math.max(...lengths) + longestTemplate;
-    return {
-      tokens: round(Math.max(longest, Math.min(model.maxTokens, tokens))),
-      rows: round(Math.max(...rows, Math.min(model.maxRows(kind), rowCount))),
-    };
-  };
+  const anchorLength = anchored ? settings.anchor_length + Math.max(1, prefix) - 1 : 0;
+  const longest = Math.max(...lengths) + longestTemplate;
   return {
-    train: room(
-      "train",
-      total(lengths, longestTemplate) + anchored * (settings.anchor_length + Math.max(1, prefix) - 1),
-      total(rows, 0) + anchored * settings.anchor_length,
-    ),
-    score: room("score", Infinity, Infinity),
+    train: {
+      tokens: round(total(lengths, longestTemplate) + anchored * anchorLength),
+      rows: round(total(rows, 0) + anchored * settings.anchor_length),
+    },
+    score: { tokens: Infinity, rows: Infinity },
+    longest: {
+      tokens: round(Math.max(longest, anchorLength)),
+      rows: round(Math.max(...rows, anchored ? settings.anchor_length : 0)),
+    },
   };
 }

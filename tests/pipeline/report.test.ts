@@ -6,6 +6,7 @@ import {
   formatBytes,
   formatSeconds,
   formatTable,
+  layoutText,
   measurementTable,
   memoryLines,
   verdict,
@@ -74,12 +75,22 @@ Deno.test("bytes, seconds and tables read well", () => {
     "100 h 00 min",
   ]);
   assert.equal(formatTable([["a", "b"], ["long", "1"], ["", ""]]), "a      b\nlong   1\n");
-  assert.equal(
-    memoryLines({
+  const choice = {
+    ...{ dtype: "bf16", master: "none", maxTokens: 512, saveBlocks: false } as const,
+    room: { train: { tokens: 64, rows: 64 }, score: { tokens: 64, rows: 64 } },
+    plan: {
       parts: [{ name: "weights", bytes: 1024 }, { name: "gradients", bytes: 512 }],
       totalBytes: 1536,
-    }),
-    "1.50 KiB of device memory: weights 1.00 KiB, gradients 512 B",
+    },
+  };
+  assert.equal(
+    memoryLines(choice, 2 ** 20),
+    "1.50 KiB of device memory (at most 1.00 MiB): weights 1.00 KiB, gradients 512 B; " +
+      "weights in bf16 without masters, micro-batches of at most 512 tokens, blocks computed twice",
+  );
+  assert.equal(
+    layoutText({ ...choice, dtype: "bf16", master: "f32", saveBlocks: true }),
+    "weights in bf16 with f32 masters, micro-batches of at most 512 tokens",
   );
 });
 

@@ -89,7 +89,7 @@ Deno.test("tokenizer: missing and broken files are named", async () => {
     [
       "tokenizer.json",
       '{"model":{"type":"Novel","vocab":null}}',
-      /not supported: Unknown TokenizerModel type: Novel/,
+      /expected BPE or Unigram, found Novel: this kind is not supported/,
     ],
   ];
   for (const [file, content, message] of cases) {
@@ -106,31 +106,40 @@ Deno.test("tokenizer: missing and broken files are named", async () => {
 
 Deno.test("tokenizer: a template with a token outside the vocabulary is refused", async () => {
   const files = byteLevel({ before: ["<missing>"] });
-  await assert.rejects(loadFixture(files), /its post-processor uses a token that is not in the vocabulary/);
+  await assert.rejects(loadFixture(files), /post_processor: it adds a token that is not in the vocabulary/);
 });
 
 Deno.test("tokenizer: a vocabulary without letters is refused", async () => {
   const files = byteLevel({ merges: 0, before: [] });
-  delete files.json.model.vocab.a;
+  files.json.model.vocab = { ...files.json.model.vocab, a: undefined, aa: 97 };
   await assert.rejects(loadFixture(files), /no token for a plain letter/);
 });
 
 Deno.test("tokenizer: a text without tokens is an error that doesn't quote it", async () => {
-  // A unigram model whose unknown id is outside its vocabulary is how a text comes to have an undefined id.
   const files = byteLevel({ merges: 0, before: [] });
   files.json.pre_tokenizer = null;
-  files.json.decoder = null;
-  files.json.model = {
-    type: "WordPiece",
-    unk_token: "[none]",
-    vocab: { a: 0, "b c": 1 },
-    max_input_chars_per_word: 9,
-  };
   const tokenizer = await loadFixture(files);
-  assert.deepEqual(tokenizer.encode("a"), [0]);
-  assert.throws(() => tokenizer.encode("zebra"), (error: Error) => {
-    assert.ok(error instanceof UntokenizableError);
-    assert.ok(!error.message.includes("zebra"));
-    return true;
-  });
+  assert.deepEqual(tokenizer.encode("zebra"), [122, 101, 98, 114, 97]);
+  // Without a byte-level step a space is no token; Hugging Face would leave it out without a word.
+  for (const text of ["zebra crossing", "zebra\uD83D"]) {
+    assert.throws(() => tokenizer.encode(text), (error: Error) => {
+      assert.ok(error instanceof UntokenizableError);
+      assert.ok(!error.message.includes("zebra"));
+      return true;
+    });
+  }
+});
+
+Deno.test("tokenizer: truncation, padding and its side in the files change no ids", async () => {
+  const plain = byteLevel();
+  const wanted = (await loadFixture(plain)).encode("the girl said that", { addSpecialTokens: true });
+  for (const side of ["left", "right"]) {
+    const files = byteLevel();
+    files.json.truncation = { direction: side, max_length: 2, strategy: "LongestFirst", stride: 0 };
+    files.json.padding = { strategy: { Fixed: 64 }, direction: side, pad_id: 0, pad_token: EOS };
+    Object.assign(files.config, { padding_side: side, truncation_side: side, pad_token: EOS });
+    const tokenizer = await loadFixture(files);
+    assert.deepEqual(tokenizer.encode("the girl said that", { addSpecialTokens: true }), wanted);
+    assert.equal(tokenizer.vocabSize, tokenizer.eosId! + 1);
+  }
 });

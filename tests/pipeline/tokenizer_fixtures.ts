@@ -13,7 +13,8 @@ const TEXT =
   "talks of the town and the other part of the story that they can do this is by using the business process ";
 
 const GPT2_WORDS = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
-const LLAMA3_WORDS =
+/** The pattern of Llama 3's tokenizer.json. */
+export const LLAMA3_WORDS =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
 /** GPT-2's printable stand-ins for bytes. */
@@ -53,7 +54,8 @@ export function trainBpe(words: string[][], count: number): { vocab: string[]; m
   return { vocab: [...vocab], merges };
 }
 
-const added = (id: number, content: string) => ({
+/** An entry of `added_tokens`: special and taken as written, unless `flags` say otherwise. */
+export const added = (id: number, content: string, flags: Record<string, boolean> = {}) => ({
   id,
   content,
   single_word: false,
@@ -61,9 +63,11 @@ const added = (id: number, content: string) => ({
   rstrip: false,
   normalized: false,
   special: true,
+  ...flags,
 });
 
-const template = (before: string[], after: string[], ids: Record<string, number>) => {
+/** A TemplateProcessing that puts tokens around a text. */
+export const template = (before: string[], after: string[], ids: Record<string, number>) => {
   const special = (id: string) => ({ SpecialToken: { id, type_id: 0 } });
   const single = [
     ...before.map(special),
@@ -141,8 +145,7 @@ export function sentencePiece(options: { merges?: number } = {}): TokenizerFiles
   const words = (TEXT.match(GPT2_WORDS) ?? []).map((word) => [...word.replaceAll(" ", "▁")]);
   const letters = [...new Set(words.flat())];
   const trained = trainBpe(words, options.merges ?? 200);
-  const bytes = Array.from({ length: 256 }, (_, b) => `<0x${b.toString(16).toUpperCase().padStart(2, "0")}>`);
-  const tokens = ["<unk>", "<s>", "</s>", ...bytes, ...letters, ...trained.vocab];
+  const tokens = ["<unk>", "<s>", "</s>", ...BYTE_TOKENS, ...letters, ...trained.vocab];
   return {
     json: {
       version: "1.0",
@@ -157,15 +160,7 @@ export function sentencePiece(options: { merges?: number } = {}): TokenizerFiles
       },
       pre_tokenizer: null,
       post_processor: template(["<s>"], [], { "<s>": 1 }),
-      decoder: {
-        type: "Sequence",
-        decoders: [
-          { type: "Replace", pattern: { String: "▁" }, content: " " },
-          { type: "ByteFallback" },
-          { type: "Fuse" },
-          { type: "Strip", content: " ", start: 1, stop: 0 },
-        ],
-      },
+      decoder: SENTENCE_PIECE_DECODER,
       model: {
         type: "BPE",
         unk_token: "<unk>",
@@ -177,6 +172,98 @@ export function sentencePiece(options: { merges?: number } = {}): TokenizerFiles
     config: { bos_token: "<s>", eos_token: "</s>", unk_token: "<unk>" },
   };
 }
+
+/** What a tiny tokenizer has besides its model. */
+export interface TinyParts {
+  normalizer?: unknown;
+  pre_tokenizer?: unknown;
+  post_processor?: unknown;
+  decoder?: unknown;
+  added_tokens?: unknown[];
+  config?: Record<string, unknown>;
+}
+
+const whole = (model: unknown, { config = {}, ...parts }: TinyParts): TokenizerFiles => ({
+  json: {
+    ...{ version: "1.0", truncation: null, padding: null, added_tokens: [] },
+    ...{ normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null },
+    ...parts,
+    model,
+  },
+  config,
+});
+
+/** The 256 tokens of byte fallback. */
+export const BYTE_TOKENS = Array.from(
+  { length: 256 },
+  (_, b) => `<0x${b.toString(16).toUpperCase().padStart(2, "0")}>`,
+);
+
+/** A byte-level BPE in which a byte's id is the byte; tokens from 256 on are the merges' and then `tokens`. */
+export function tinyByteLevel(
+  merges: [string, string][],
+  tokens: string[],
+  parts: TinyParts,
+  model: Record<string, unknown> = {},
+): TokenizerFiles {
+  const all = [...BYTE_CHARS, ...merges.map((pair) => pair.join("")), ...tokens];
+  const vocab = Object.fromEntries(all.map((token, id) => [token, id]));
+  return whole({
+    ...{ type: "BPE", dropout: null, unk_token: null, continuing_subword_prefix: "", end_of_word_suffix: "" },
+    ...{ fuse_unk: false, byte_fallback: false, ignore_merges: false, vocab, merges, ...model },
+  }, {
+    pre_tokenizer: { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true },
+    decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
+    ...parts,
+  });
+}
+
+/** `<unk>`, `<s>`, `</s>` as 0, 1, 2, byte b as 3 + b, and from 259 on `tokens`: the layout of SentencePiece's BPE. */
+export function tinySentencePiece(
+  merges: [string, string][],
+  tokens: string[],
+  parts: TinyParts,
+  model: Record<string, unknown> = {},
+): TokenizerFiles {
+  const all = ["<unk>", "<s>", "</s>", ...BYTE_TOKENS, ...tokens];
+  const vocab = Object.fromEntries(all.map((token, id) => [token, id]));
+  return whole({
+    ...{ type: "BPE", dropout: null, unk_token: "<unk>", fuse_unk: true, byte_fallback: true },
+    ...{ vocab, merges, ...model },
+  }, {
+    added_tokens: ["<unk>", "<s>", "</s>"].map((token, id) => added(id, token)),
+    decoder: SENTENCE_PIECE_DECODER,
+    config: { bos_token: "<s>", eos_token: "</s>", unk_token: "<unk>" },
+    ...parts,
+  });
+}
+
+/** A Unigram of these pieces after `<unk>`, `<s>` and `</s>`. */
+export function tinyUnigram(
+  pieces: [string, number][],
+  parts: TinyParts,
+  model: Record<string, unknown> = {},
+): TokenizerFiles {
+  const vocab = [["<unk>", 0], ["<s>", 0], ["</s>", 0], ...pieces];
+  return whole({ type: "Unigram", unk_id: 0, vocab, ...model }, {
+    added_tokens: ["<unk>", "<s>", "</s>"].map((token, id) => added(id, token)),
+    pre_tokenizer: { type: "Metaspace", replacement: "▁", prepend_scheme: "always", split: true },
+    decoder: { type: "Metaspace", replacement: "▁", prepend_scheme: "always", split: true },
+    config: { bos_token: "<s>", eos_token: "</s>", unk_token: "<unk>" },
+    ...parts,
+  });
+}
+
+/** Llama 2's: the space that every text starts with is taken off. */
+export const SENTENCE_PIECE_DECODER = {
+  type: "Sequence",
+  decoders: [
+    { type: "Replace", pattern: { String: "▁" }, content: " " },
+    { type: "ByteFallback" },
+    { type: "Fuse" },
+    { type: "Strip", content: " ", start: 1, stop: 0 },
+  ],
+};
 
 /** Writes the files to a folder of its own that `using` removes. */
 export function tokenizerFolder(files: TokenizerFiles): { dir: string; [Symbol.dispose](): void } {

@@ -3,12 +3,14 @@ import { Model } from "../../engine/train/model.ts";
 import { Anchor } from "../../pipeline/anchor.ts";
 import { type FinetuneConfig, resolveSettings } from "../../pipeline/config.ts";
 import { askFingerprints } from "../../pipeline/evaluate.ts";
+import { passRoom } from "../../pipeline/memory_plan.ts";
 import { pickTemplate, templateIds } from "../../pipeline/prompts.ts";
 import {
   type EpochLog,
-  neededRoom,
+  fingerprintLengths,
   trainFingerprints,
   type TrainingTask,
+  workloadOf,
 } from "../../pipeline/train_fingerprints.ts";
 import { assertMaxAbs, assertNear } from "../compare.ts";
 import { sharedGpu } from "../gpu_device.ts";
@@ -200,7 +202,7 @@ Deno.test("trainFingerprints: stops on a signal, between steps", async () => {
   assert.deepEqual(epochs, [1, 2]);
 });
 
-Deno.test("neededRoom: passes of that room take everything that a run asks for", async () => {
+Deno.test("workloadOf: passes of that room take everything that a run asks for", async () => {
   for (const maxTokens of [4096, 24]) {
     using folder = modelFolder(TINY, 3);
     using model = await Model.load(gpu, folder.dir, { maxTokens });
@@ -208,8 +210,8 @@ Deno.test("neededRoom: passes of that room take everything that a run asks for",
       ...{ num_train_epochs: 11, anchor_samples: 5, anchor_batch: 5, anchor_length: 7 },
       ...{ fingerprints_per_step: 4 },
     });
-    const sizes = { maxTokens, maxRows: (kind: "train" | "score") => model.maxRows(kind) };
-    const room = neededRoom(sizes, NUMBERS, FINGERPRINTS, TEMPLATES, settings);
+    const work = workloadOf(fingerprintLengths(NUMBERS, FINGERPRINTS, TEMPLATES), settings);
+    const room = passRoom(gpu, model.spec, maxTokens, work);
     const anchor = await Anchor.create(model, { samples: 5, length: 7, seed: 1, startIds: [1] });
     model.useSoftTables(anchor.tables);
     const passes = [model.pass("train", room.train), model.pass("score", room.score)];

@@ -1,0 +1,157 @@
+import { freemem } from "node:os";
+import { OutOfMemoryError } from "../engine/gpu/errors.ts";
+import type { KernelTarget } from "../engine/gpu/recorder.ts";
+import type { ModelSpec } from "../engine/models/spec.ts";
+import type { PassCapacity } from "../engine/train/batch.ts";
+import { passLimits } from "../engine/train/limits.ts";
+import { MODEL_DEFAULTS } from "../engine/train/model.ts";
+import type { StorageOptions } from "../engine/train/params.ts";
+import { type MemoryPlan, planTraining } from "../engine/train/plan.ts";
+import { anchorBytes } from "./anchor.ts";
+import type { FinetuneSettings } from "./config.ts";
+
+/** Tokens and rows that training and measuring would fill a micro-batch with, had they the room. */
+export interface Workload {
+  train: PassCapacity;
+  score: PassCapacity;
+  /** What a single sequence needs. */
+  longest: PassCapacity;
+}
+
+/** How a run lays out its memory. */
+export interface MemoryChoice extends StorageOptions {
+  maxTokens: number;
+  saveBlocks: boolean;
+  room: { train: PassCapacity; score: PassCapacity };
+  plan: MemoryPlan;
+}
+
+/** Layouts of one storage, fastest first: whole micro-batches, smaller ones, then computing blocks twice. */
+const LAYOUTS: readonly { maxTokens: number; saveBlocks: boolean }[] = [
+  { maxTokens: MODEL_DEFAULTS.maxTokens, saveBlocks: true },
+  { maxTokens: 2048, saveBlocks: true },
+  { maxTokens: 1024, saveBlocks: true },
+  { maxTokens: MODEL_DEFAULTS.maxTokens, saveBlocks: false },
+  { maxTokens: 2048, saveBlocks: false },
+  { maxTokens: 1024, saveBlocks: false },
+  { maxTokens: 512, saveBlocks: false },
+  { maxTokens: 256, saveBlocks: false },
+  { maxTokens: 64, saveBlocks: false },
+];
+
+/** f32 is its own master; bf16 with masters takes as much, so `auto` turns to bf16 alone. */
+const STORAGES: readonly StorageOptions[] = [
+  { dtype: "f32", master: "f32" },
+  { dtype: "bf16", master: "none" },
+];
+
+type PlanSettings = Pick<
+  FinetuneSettings,
+  "dtype" | "master" | "averaging" | "anchor_strength" | "anchor_samples" | "anchor_length"
+>;
+
+/** Capacities of a run's passes when a micro-batch has `maxTokens` at most. */
+export function passRoom(
+  target: KernelTarget,
+  spec: ModelSpec,
+  maxTokens: number,
+  work: Workload,
+): MemoryChoice["room"] {
+  const room = (kind: "train" | "score"): PassCapacity => {
+    const limits = passLimits(spec, target, maxTokens, kind);
+    return {
+      tokens: Math.max(Math.min(work[kind].tokens, limits.tokens), work.longest.tokens),
+      rows: Math.max(Math.min(work[kind].rows, limits.rows), work.longest.rows),
+    };
+  };
+  return { train: room("train"), score: room("score") };
+}
+
+function planOf(
+  target: KernelTarget,
+  spec: ModelSpec,
+  settings: PlanSettings,
+  work: Workload,
+  { dtype, master }: StorageOptions,
+  { maxTokens, saveBlocks }: { maxTokens: number; saveBlocks: boolean },
+): MemoryChoice {
+  const room = passRoom(target, spec, maxTokens, work);
+  const { anchor_samples: samples, anchor_length: length } = settings;
+  const plan = planTraining(target, spec, {
+    ...{ dtype, master, ...room, saveBlocks },
+    softBytes: settings.anchor_strength > 0 ? anchorBytes(spec.vocabulary, { samples, length }) : 0,
+    keepsInitial: settings.averaging !== "none",
+  });
+  return { dtype, master, maxTokens, saveBlocks, room, plan };
+}
+
+/** Bytes that a run may take: `max_memory`, or on a software adapter what the system has free; unknown elsewhere. */
+export function memoryLimit(target: KernelTarget, { max_memory }: FinetuneSettings): number | undefined {
+  if (max_memory !== null) return max_memory * 2 ** 30;
+  if (!target.isSoftware) return undefined;
+  return Deno.systemMemoryInfo?.().available ?? freemem();
+}
+
+/**
+ * The fastest layout that fits `limitBytes`: with `dtype` "auto" also bf16 without masters, where f32 fits in no layout.
+ * Without a limit the first.
+ * @throws OutOfMemoryError that names every part and what would make the run possible.
+ */
+export function chooseMemory(
+  target: KernelTarget,
+  spec: ModelSpec,
+  settings: PlanSettings,
+  work: Workload,
+  limitBytes?: number,
+): MemoryChoice {
+  const storages = settings.dtype === "auto"
+    ? STORAGES
+    : [{ dtype: settings.dtype, master: settings.master }];
+  let least: MemoryChoice | undefined;
+  for (const storage of storages) {
+    for (const layout of LAYOUTS) {
+      const choice = planOf(target, spec, settings, work, storage, layout);
+      if (limitBytes === undefined || choice.plan.totalBytes <= limitBytes) return choice;
+      if (!least || choice.plan.totalBytes < least.plan.totalBytes) least = choice;
+    }
+  }
+  const { plan, ...chosen } = least!;
+  const ways = waysOut(target, spec, settings, work, chosen, plan.totalBytes, limitBytes!);
+  throw new OutOfMemoryError(
+    `training needs at least ${gib(plan.totalBytes)}, but may take ${gib(limitBytes!)}: ` +
+      plan.parts.map(({ name, bytes }) => `${name} ${gib(bytes)}`).join(", ") +
+      `. What would help: ${ways.join("; ")}`,
+    plan.totalBytes,
+  );
+}
+
+function gib(bytes: number): string {
+  return `${(bytes / 2 ** 30).toFixed(3)} GiB`;
+}
+
+/** Changes that lower what a run needs, the ones that suffice first. */
+function waysOut(
+  target: KernelTarget,
+  spec: ModelSpec,
+  settings: PlanSettings,
+  work: Workload,
+  least: Omit<MemoryChoice, "plan">,
+  needed: number,
+  limitBytes: number,
+): string[] {
+  const bf16 = { dtype: "bf16", master: "none" } as const;
+  const unaveraged = { ...settings, averaging: "none" } as const;
+  const options: [string, PlanSettings, StorageOptions][] = [
+    ["--dtype bf16 --master none", settings, bf16],
+    ["--averaging none", unaveraged, least],
+    ["both --dtype bf16 --master none and --averaging none", unaveraged, bf16],
+  ];
+  const lower = options.map(([name, changed, { dtype, master }]) => ({
+    name,
+    bytes: planOf(target, spec, changed, work, { dtype, master }, least).plan.totalBytes,
+  })).filter(({ bytes }) => bytes < needed);
+  const words = lower.map(({ name, bytes }) =>
+    `${name} (${gib(bytes)}${bytes <= limitBytes ? ", which fits" : ", not enough alone"})`
+  );
+  return [...words, `a device with ${gib(needed)}, or a smaller model`];
+}
