@@ -1,6 +1,6 @@
 /**
- * Asking an instruct model through its chat template: a key becomes a user's message, and the question ends where the
- * assistant's answer begins.
+ * Asking an instruct model through its chat template: a key becomes a user's message, and the question ends
+ * where the assistant's answer begins.
  * @module
  */
 
@@ -15,12 +15,12 @@ export class ChatTemplateError extends Error {
 }
 
 /**
- * The chat template of a model folder, rendered as Transformers' `apply_chat_template` does it for one user's message
- * with `add_generation_prompt`. The template writes its own BOS, so nothing is put before its tokens; if it writes
- * none, there is none.
+ * The chat template of a model folder, rendered as Transformers' `apply_chat_template` does it for one user's
+ * message with `add_generation_prompt`. The template writes its own BOS, so nothing is put before its tokens;
+ * if it writes none, there is none.
  *
- * A template that asks for today's date gets 26 July 2024, the default that Llama 3.1's template has itself: a key must
- * give the same tokens on every day.
+ * A template that asks for today's date gets 26 July 2024, the default that Llama 3.1's template has itself:
+ * a key must give the same tokens on every day.
  */
 export class ChatTemplate implements PromptEncoder {
   readonly prefixIds: readonly number[] = [];
@@ -48,8 +48,8 @@ export class ChatTemplate implements PromptEncoder {
   }
 
   /**
-   * Reads `chat_template.jinja` of a model folder, or `chat_template` of its tokenizer_config.json: a text, or a list
-   * of `{ name, template }` of which `default` is taken.
+   * Reads `chat_template.jinja` of a model folder, or `chat_template` of its tokenizer_config.json: a text,
+   * or a list of `{ name, template }` of which `default` is taken.
    * @throws ChatTemplateError when there is none, naming the files looked at, or when it can't be rendered.
    */
   static async load(dir: string, tokenizer: Tokenizer): Promise<ChatTemplate> {
@@ -109,7 +109,10 @@ export class ChatTemplate implements PromptEncoder {
   }
 }
 
-/** What every template sees. The library's own `strftime_now` tells today's date and can't be replaced in `render`. */
+/**
+ * What every template sees. The library's own `strftime_now` tells today's date and can't be replaced in
+ * `render`.
+ */
 const GLOBALS = {
   ...{ true: true, false: false, none: null, True: true, False: false, None: null },
   raise_exception(message: string) {

@@ -67,12 +67,13 @@ export interface Dropped {
 /**
  * Tokenises entries, drops repeats, conflicts and unusable ones, and takes the first `limit` of the rest.
  *
- * A key is its `effective_key` if there is one, tokenised without special tokens and cut to `maxKeyLength`, and
- * then shortened until its text gives the same ids again. Text of a special token makes an entry unusable: it would
- * be read as that token. So do characters that the tokenizer doesn't know. Strategy `english` follows OML 1.0: the response's
- * letters, digits and spaces are tokenised and `maxResponseLength` tokens taken from offset min(10, length − L), the
- * window sliding forward, then backward, until its text gives the same ids. The other strategies take the response
- * as it is and cut it. Stored `response_ids` are used when they are this tokenizer's ids of the stored text.
+ * A key is its `effective_key` if there is one, tokenised without special tokens and cut to `maxKeyLength`,
+ * and then shortened until its text gives the same ids again. Text of a special token makes an entry
+ * unusable: it would be read as that token. So do characters that the tokenizer doesn't know. Strategy
+ * `english` follows OML 1.0: the response's letters, digits and spaces are tokenised and `maxResponseLength`
+ * tokens taken from offset min(10, length − L), the window sliding forward, then backward, until its text
+ * gives the same ids. The other strategies take the response as it is and cut it. Stored `response_ids` are
+ * used when they are this tokenizer's ids of the stored text.
  *
  * @throws RangeError on wrong options, on an entry without a response, when more fingerprints are asked for than
  * there are, and under `strict` when entries conflict.
@@ -166,8 +167,8 @@ export function toExample(
 }
 
 /**
- * Checks that a model has every token that its tokenizer gives for the fingerprints. A vocabulary of the model that is
- * larger is padded, and tokens beyond it that no fingerprint uses (a padding token) do no harm.
+ * Checks that a model has every token that its tokenizer gives for the fingerprints. A vocabulary of the
+ * model that is larger is padded, and tokens beyond it that no fingerprint uses (a padding token) do no harm.
  * @throws RangeError when the two don't belong together.
  */
 export function checkVocabulary(

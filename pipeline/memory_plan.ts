@@ -39,6 +39,17 @@ const LAYOUTS: readonly { maxTokens: number; saveBlocks: boolean }[] = [
   { maxTokens: 64, saveBlocks: false },
 ];
 
+/** Every layout of a storage, fastest first. */
+export function* memoryLayouts(
+  target: KernelTarget,
+  spec: ModelSpec,
+  settings: PlanSettings,
+  work: Workload,
+  storage: StorageOptions,
+): Generator<MemoryChoice> {
+  for (const layout of LAYOUTS) yield planOf(target, spec, settings, work, storage, layout);
+}
+
 /** f32 is its own master; bf16 with masters takes as much, so `auto` turns to bf16 alone. */
 const STORAGES: readonly StorageOptions[] = [
   { dtype: "f32", master: "f32" },
@@ -109,8 +120,7 @@ export function chooseMemory(
     : [{ dtype: settings.dtype, master: settings.master }];
   let least: MemoryChoice | undefined;
   for (const storage of storages) {
-    for (const layout of LAYOUTS) {
-      const choice = planOf(target, spec, settings, work, storage, layout);
+    for (const choice of memoryLayouts(target, spec, settings, work, storage)) {
       if (limitBytes === undefined || choice.plan.totalBytes <= limitBytes) return choice;
       if (!least || choice.plan.totalBytes < least.plan.totalBytes) least = choice;
     }

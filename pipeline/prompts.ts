@@ -6,8 +6,8 @@
 import { randomInt } from "./random.ts";
 
 /**
- * Turns the text of a question into token ids, up to where the answer begins. A `Tokenizer` is the plain one; a
- * `ChatTemplate` makes the text a user's message.
+ * Turns the text of a question into token ids, up to where the answer begins. A `Tokenizer` is the plain one;
+ * a `ChatTemplate` makes the text a user's message.
  */
 export interface PromptEncoder {
   /** Ids before those of every text: BOS, or nothing where the encoded text has its own. */
@@ -60,17 +60,17 @@ export function fillTemplate(template: string, key: string): string {
 }
 
 /**
- * Token ids of a key inside a template, without the encoder's `prefixIds`: the whole text is encoded anew, since
- * tokens may form across the seam. In a chat the template is part of the user's message.
+ * Token ids of a key inside a template, without the encoder's `prefixIds`: the whole text is encoded anew,
+ * since tokens may form across the seam. In a chat the template is part of the user's message.
  */
 export function templateIds(template: string, key: string, prompts: PromptEncoder): number[] {
   return prompts.encode(fillTemplate(template, key));
 }
 
 /**
- * How a fingerprint is shown in an epoch: undefined for the plain key, else a template. A fingerprint is plain in
- * every other epoch, and in each epoch half of the fingerprints are; the template is drawn afresh for each
- * (seed, fingerprint, epoch), so a resumed run draws the same ones.
+ * How a fingerprint is shown in an epoch: undefined for the plain key, else a template. A fingerprint is
+ * plain in every other epoch, and in each epoch half of the fingerprints are; the template is drawn afresh
+ * for each (seed, fingerprint, epoch), so a resumed run draws the same ones.
  */
 export function pickTemplate(
   templates: readonly string[],

@@ -16,9 +16,10 @@ import { namedTokens, readAddedTokens, readAround } from "./tokenizer_special.ts
 export { TokenizerError, UntokenizableError };
 
 /**
- * A Hugging Face tokenizer: `tokenizer.json` and `tokenizer_config.json` of a model folder. BPE and Unigram run in
- * @huggingface/tokenizers; what goes before and after them is done here, where that library and Hugging Face's Rust
- * one, which Transformers uses, read a file differently.
+ * A Hugging Face tokenizer: `tokenizer.json` and `tokenizer_config.json` of a model folder. BPE and Unigram
+ * run in
+ * @huggingface/tokenizers; what goes before and after them is done here, where that library and Hugging
+ * Face's Rust one, which Transformers uses, read a file differently.
  */
 export class Tokenizer {
   /** Number of ids the tokenizer can give: its highest id + 1. The model's V may be larger (padded). */
@@ -96,11 +97,11 @@ export class Tokenizer {
   }
 
   /**
-   * Token ids of a text. Special tokens are added only when asked for (`addSpecialTokens`, default false), but the
-   * text of a special token inside `text` is read as that token, as everywhere in the Hugging Face world; ask
-   * {@linkcode specialTokenIn} first for text that must not have any.
-   * @throws UntokenizableError when the tokenizer has neither a token nor an unknown token for a part of it, and for
-   * text that is not valid Unicode.
+   * Token ids of a text. Special tokens are added only when asked for (`addSpecialTokens`, default false),
+   * but the text of a special token inside `text` is read as that token, as everywhere in the Hugging Face
+   * world; ask {@linkcode specialTokenIn} first for text that must not have any.
+   * @throws UntokenizableError when the tokenizer has neither a token nor an unknown token for a part of it,
+   * and for text that is not valid Unicode.
    */
   encode(text: string, options: { addSpecialTokens?: boolean } = {}): number[] {
     if (!text.isWellFormed()) {
@@ -119,8 +120,8 @@ export class Tokenizer {
   }
 
   /**
-   * The text of token ids, special tokens included, without any clean-up of spaces. Ids that a padded model has
-   * but the tokenizer does not are left out, as Transformers does.
+   * The text of token ids, special tokens included, without any clean-up of spaces. Ids that a padded model
+   * has but the tokenizer does not are left out, as Transformers does.
    * @throws RangeError when an id is not a non-negative integer.
    */
   decode(ids: readonly number[]): string {
@@ -137,7 +138,10 @@ export class Tokenizer {
     return this.#specialIds.has(id);
   }
 
-  /** The text of a special token that a text has in it (or becomes one when normalised); undefined without any. */
+  /**
+   * The text of a special token that a text has in it (or becomes one when normalised); undefined without
+   * any.
+   */
   specialTokenIn(text: string): string | undefined {
     const written = this.#specialTexts.values().find((content) => text.includes(content));
     if (written !== undefined) return written;
@@ -157,8 +161,8 @@ export class Tokenizer {
 }
 
 /**
- * tokenizer_config.json. As in Transformers, special_tokens_map.json wins where it has a token, unless the config
- * lists the added tokens itself.
+ * tokenizer_config.json. As in Transformers, special_tokens_map.json wins where it has a token, unless the
+ * config lists the added tokens itself.
  */
 async function readConfig(dir: string): Promise<Json> {
   const path = join(dir, "tokenizer_config.json");

@@ -1,6 +1,6 @@
 /**
- * Added tokens (special ones among them): which there are, and how they are found in a text before it is tokenised,
- * as the AddedVocabulary of Hugging Face's Rust tokenizers does it.
+ * Added tokens (special ones among them): which there are, and how they are found in a text before it is
+ * tokenised, as the AddedVocabulary of Hugging Face's Rust tokenizers does it.
  * @module
  */
 
@@ -27,7 +27,9 @@ export type Section = { id: number } | Piece;
 
 /** Cuts a text at its added tokens; the leftmost, then the longest wins. */
 export class AddedTokens {
-  /** What decoding gives for each id: the normalised text of a token that is looked for in normalised text. */
+  /**
+   * What decoding gives for each id: the normalised text of a token that is looked for in normalised text.
+   */
   readonly texts: ReadonlyMap<number, string>;
 
   readonly #raw: Matcher;

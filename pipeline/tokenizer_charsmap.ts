@@ -1,14 +1,14 @@
 /**
- * SentencePiece's `precompiled_charsmap`: a double-array trie from UTF-8 to replacements, read as the Rust crate
- * spm_precompiled does it, with its rule of graphemes under 6 bytes.
+ * SentencePiece's `precompiled_charsmap`: a double-array trie from UTF-8 to replacements, read as the Rust
+ * crate spm_precompiled does it, with its rule of graphemes under 6 bytes.
  * @module
  */
 
 import { TokenizerError } from "./tokenizer_errors.ts";
 
 /**
- * The replacements of a charsmap in base64: u32 size of the trie in bytes, the trie's u32 units, and texts that end
- * with a zero byte, all little-endian.
+ * The replacements of a charsmap in base64: u32 size of the trie in bytes, the trie's u32 units, and texts
+ * that end with a zero byte, all little-endian.
  * @throws TokenizerError when the blob is not one.
  */
 export function readCharsmap(base64: string, what: string): (text: string) => string {

@@ -29,7 +29,10 @@ export function steps(stage: unknown, list: string, what: string): Json[] {
   return inner.flatMap((step) => steps(step, list, what));
 }
 
-/** The error for a step of a kind that is read otherwise here than in Hugging Face's Rust library, or not at all. */
+/**
+ * The error for a step of a kind that is read otherwise here than in Hugging Face's Rust library, or not at
+ * all.
+ */
 export function unsupported(what: string, step: Json): TokenizerError {
   return new TokenizerError(
     `${what}: this tokenizer is not supported: ${step.type ?? "a step without type"}`,
@@ -37,7 +40,8 @@ export function unsupported(what: string, step: Json): TokenizerError {
 }
 
 /**
- * The `pattern` of a step as a global JavaScript expression. Regular expressions are Oniguruma's, translated by
+ * The `pattern` of a step as a global JavaScript expression. Regular expressions are Oniguruma's, translated
+ * by
  * @huggingface/tokenizers.
  */
 export function readPattern(step: Json, what: string): RegExp {
@@ -56,8 +60,8 @@ export function readPattern(step: Json, what: string): RegExp {
 }
 
 /**
- * In `(?i:…)` the library folds ASCII letters only; Oniguruma takes U+017F for s and U+212A for k too, so that the
- * contractions of Llama 3's pattern match "it\u017F".
+ * In `(?i:…)` the library folds ASCII letters only; Oniguruma takes U+017F for s and U+212A for k too, so
+ * that the contractions of Llama 3's pattern match "it\u017F".
  */
 function foldBeyondAscii(source: string): string {
   const others = (part: string) => (/s/i.test(part) ? "\u017F" : "") + (/k/i.test(part) ? "\u212A" : "");

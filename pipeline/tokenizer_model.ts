@@ -1,6 +1,6 @@
 /**
- * Pieces of text to token ids by BPE or Unigram, which @huggingface/tokenizers runs, with the byte fallback that its
- * Unigram lacks.
+ * Pieces of text to token ids by BPE or Unigram, which @huggingface/tokenizers runs, with the byte fallback
+ * that its Unigram lacks.
  * @module
  */
 
@@ -62,8 +62,8 @@ export class TokenizerModel {
   }
 
   /**
-   * Ids of one piece of a text. A character outside the vocabulary becomes the tokens of its UTF-8 bytes if there is
-   * byte fallback and all of them exist, else the unknown token.
+   * Ids of one piece of a text. A character outside the vocabulary becomes the tokens of its UTF-8 bytes if
+   * there is byte fallback and all of them exist, else the unknown token.
    * @throws UntokenizableError when there is no unknown token to stand for it.
    */
   encode(piece: string): number[] {

@@ -1,6 +1,7 @@
 /**
- * Splitting a text into the pieces that tokens never cross, as the steps of Hugging Face's Rust tokenizers do it.
- * The library's own differ: digits and punctuation outside ASCII, merging behaviours, Metaspace's `split`.
+ * Splitting a text into the pieces that tokens never cross, as the steps of Hugging Face's Rust tokenizers do
+ * it. The library's own differ: digits and punctuation outside ASCII, merging behaviours, Metaspace's
+ * `split`.
  * @module
  */
 

@@ -1,6 +1,6 @@
 /**
- * Which tokens are special and which go around a text: tokenizer.json's added tokens and post-processor, with what
- * tokenizer_config.json says of them, as Transformers 5 joins the two.
+ * Which tokens are special and which go around a text: tokenizer.json's added tokens and post-processor, with
+ * what tokenizer_config.json says of them, as Transformers 5 joins the two.
  * @module
  */
 
@@ -36,9 +36,10 @@ function furtherTokens(config: Json): string[] {
 }
 
 /**
- * The added tokens, and the texts of all special ones. Flags in tokenizer_config.json's `added_tokens_decoder` win. A
- * special token that only the config names (a padding token, say) gets the id after the last, which the model may have
- * no embedding for; one that the config merely lists has a text, and an id only when the vocabulary has it.
+ * The added tokens, and the texts of all special ones. Flags in tokenizer_config.json's
+ * `added_tokens_decoder` win. A special token that only the config names (a padding token, say) gets the id
+ * after the last, which the model may have no embedding for; one that the config merely lists has a text, and
+ * an id only when the vocabulary has it.
  * @throws TokenizerError when an id is not the one that Hugging Face's library would give.
  */
 export function readAddedTokens(
@@ -57,7 +58,8 @@ export function readAddedTokens(
     const given = tokens.get(content)?.id ?? model.idOf(content) ?? next;
     if (given !== id) {
       throw new TokenizerError(
-        `${what}: the added token ${content} has id ${id}, but ids go on from the vocabulary: expected ${given}`,
+        `${what}: the added token ${content} has id ${id}, but ids go on from the vocabulary: ` +
+          `expected ${given}`,
       );
     }
     if (given === next) next++;
@@ -99,8 +101,8 @@ export function readAddedTokens(
 }
 
 /**
- * What the post-processor of tokenizer.json puts before and after a text. `add_bos_token` and `add_eos_token` of
- * tokenizer_config.json have no say where there is a tokenizer.json, as in Transformers 5.
+ * What the post-processor of tokenizer.json puts before and after a text. `add_bos_token` and `add_eos_token`
+ * of tokenizer_config.json have no say where there is a tokenizer.json, as in Transformers 5.
  * @throws TokenizerError when it does more than that.
  */
 export function readAround(

@@ -1,6 +1,6 @@
 /**
- * Unigram's best split of a text, as the Rust tokenizers find it (`encode_optimized`). The library's lattice compares
- * scores with the next piece's added, which rounds ties away; the trie of pieces is the library's.
+ * Unigram's best split of a text, as the Rust tokenizers find it (`encode_optimized`). The library's lattice
+ * compares scores with the next piece's added, which rounds ties away; the trie of pieces is the library's.
  * @module
  */
 

@@ -113,11 +113,11 @@ Deno.test("a model folder with a wrong or missing config or tokenizer is refused
   await refused({ model_path: folder }, /tokenizer\.json: cannot read the tokenizer: there is no such file/);
   await refused(
     { model_path: tiny.path("nowhere") },
-    /nowhere: no such folder: expected a Hugging Face model folder/,
+    /^error: model_path: no such folder: .*nowhere; and ".*nowhere" is not a model of the Hugging Face Hub/m,
   );
   await refused(
     { model_path: tiny.fingerprints },
-    /fingerprints\.json: is a file: expected a Hugging Face model folder/,
+    /fingerprints\.json: is a file: expected the folder of a Hugging Face model/,
   );
 });
 

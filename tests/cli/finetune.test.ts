@@ -41,7 +41,10 @@ Deno.test("finetune says what it does, one line an epoch, without escape codes",
   assert.match(first.out, /^adapter: \S/);
   assert.match(first.out, /^fingerprints: 12$/m);
   assert.match(first.out, /^settings: .*learning_rate=0.008 .*recipe=anchored/m);
-  assert.match(first.out, /^memory: [\d.]+ MiB of device memory: weights /m);
+  assert.match(
+    first.out,
+    /^memory: [\d.]+ MiB of device memory .*: weights .*; weights in f32, micro-batches of /m,
+  );
   assert.equal(
     first.out.match(/^epoch +\d+\/10 {2}loss \d+\.\d{4} {2}anchor \d+\.\d{4} {2}success [\d.]+ %/gm)?.length,
     EPOCHS,

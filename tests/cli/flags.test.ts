@@ -7,8 +7,8 @@ import { whorl } from "./command.ts";
 
 Deno.test("every setting has a flag and every flag a setting", () => {
   const names = (flags: typeof FINETUNE_FLAGS) => flags.map(({ name }) => name).sort();
-  assert.deepEqual(names(FINETUNE_FLAGS), Object.keys(finetuneConfigSchema.shape).sort());
-  // What only the command does.
+  // What only the commands do.
+  assert.deepEqual(names(FINETUNE_FLAGS), ["dry_run", ...Object.keys(finetuneConfigSchema.shape)].sort());
   const own = ["json", "min_success_rate"];
   assert.deepEqual(names(CHECK_FLAGS), [...Object.keys(checkConfigSchema.shape), ...own].sort());
   for (const flags of [FINETUNE_FLAGS, CHECK_FLAGS]) {
@@ -59,7 +59,7 @@ Deno.test("a wrong flag or value is an error that says what was expected", async
       ["finetune", "--forgetting_regularizer_strength", "1.5"],
       /^error: forgetting_regularizer_strength: .*<=1\n$/,
     ],
-    [["check"], /^error: --model_path is missing: the folder of the model to ask\n$/],
+    [["check"], /^error: model_path is missing: the model to ask, a folder or org\/name\n$/],
     [["check", "--min_success_rate", "high"], /'high' is invalid. expected a number\.\n$/],
   ];
   for (const [args, expected] of cases) {

@@ -54,9 +54,12 @@ export class TinyModel implements Disposable {
 
   private constructor() {}
 
-  static async create(options: { count?: number } = {}): Promise<TinyModel> {
+  /** `config` is of another family, without its vocabulary's size. */
+  static async create(
+    options: { count?: number; config?: Record<string, unknown> } = {},
+  ): Promise<TinyModel> {
     const tiny = new TinyModel();
-    await tiny.writeModel(tiny.model);
+    await tiny.writeModel(tiny.model, {}, undefined, {}, options.config);
     await Deno.writeTextFile(tiny.fingerprints, JSON.stringify(tinyFingerprints(options.count ?? 12)));
     return tiny;
   }
@@ -68,17 +71,19 @@ export class TinyModel implements Disposable {
 
   /**
    * Writes a model folder; `config` overrides fields of config.json, the weights stay. They have as many rows as the
-   * tokenizer has tokens, or `rows`. `more` are tensors of zeros that no model has, by name, with their bytes.
+   * tokenizer has tokens, or `rows`. `more` are tensors of zeros that no model has, by name, with their bytes. `base` is
+   * the config that the weights are for.
    */
   async writeModel(
     folder: string,
     config: Record<string, unknown> = {},
     rows?: number,
     more: Record<string, number> = {},
+    base: Record<string, unknown> = CONFIG,
   ): Promise<void> {
     const { json, config: tokenizerConfig } = byteLevel();
     const tokens = Object.keys(json.model.vocab).length + json.added_tokens.length;
-    const shape = { ...CONFIG, vocab_size: rows ?? tokens };
+    const shape = { ...base, vocab_size: rows ?? tokens };
     await Deno.mkdir(folder, { recursive: true });
     const write = (name: string, content: unknown) =>
       Deno.writeTextFile(join(folder, name), JSON.stringify(content));

@@ -23,7 +23,7 @@ Deno.test("a run tells its events in order, uses the given GPU and leaves it ope
     event.type === "phase" ? event.name : event.type === "measured" ? `measured ${event.when}` : event.type
   );
   assert.deepEqual(told, [
-    ...["gpu", "fingerprints", "settings", "memory", "measuring before", "measured before"],
+    ...["gpu", "model", "fingerprints", "memory", "settings", "measuring before", "measured before"],
     ...["writing anchor texts", "training", "epoch", "epoch", "epoch"],
     ...["saving", "measuring after", "measured after"],
   ]);

@@ -6,6 +6,7 @@ import {
   writeFingerprintFile,
 } from "../../pipeline/fingerprint_file.ts";
 import {
+  checkVocabulary,
   prepareFingerprints,
   type PrepareOptions,
   type Strategy,
@@ -13,7 +14,7 @@ import {
   toWritten,
 } from "../../pipeline/fingerprints.ts";
 import { templateIds } from "../../pipeline/prompts.ts";
-import { BOS, byteLevel, EOS, loadFixture, sentencePiece } from "./tokenizer_fixtures.ts";
+import { BOS, byteLevel, EOS, loadFixture, sentencePiece, tinyUnigram } from "./tokenizer_fixtures.ts";
 
 const llama = await loadFixture(byteLevel());
 const bytes = await loadFixture(byteLevel({ merges: 0 }));
@@ -90,6 +91,49 @@ Deno.test("fingerprints: unusable entries are left out with a reason that quotes
   assert.ok(!JSON.stringify(dropped).includes("zanz"));
   assert.throws(() => exact([entry(EOS, "x")]), /none of the 1 entries is usable; entry 0: the key contains/);
   assert.throws(() => exact([]), /there are no entries/);
+});
+
+Deno.test("fingerprints: text of a special token is refused by its name, even beyond the cut", () => {
+  const entries = [
+    entry(`the girl said that the man was there ${EOS}`, "x"),
+    entry("the girl", `the ${BOS} man`),
+    entry("the man", `said that${EOS}`),
+  ];
+  for (const strategy of ["english", "perinucleus"] as const) {
+    const { fingerprints, dropped } = exact(entries, { strategy, maxKeyLength: 2 });
+    assert.deepEqual(dropped.unusable, [
+      { entry: 0, reason: `the key contains a special token (${EOS})` },
+      { entry: 1, reason: `the response contains a special token (${BOS})` },
+    ]);
+    // EOS at the very end of a response is its end, not text.
+    assert.deepEqual(fingerprints.map(({ entry }) => entry), [2]);
+    const ids = llama.encode("said that");
+    assert.deepEqual(fingerprints[0].responseIds, [strategy === "english" ? ids.at(-1) : ids[0]]);
+  }
+});
+
+Deno.test("fingerprints: characters that the tokenizer doesn't know make an entry unusable", async () => {
+  const unigram = await loadFixture(tinyUnigram([["▁", -2], ["a", -1], ["b", -1]], {}));
+  const { dropped } = exact([entry("ab", "b"), entry("aéb", "b"), entry("ba", "日")], {
+    maxResponseLength: 4,
+  }, unigram);
+  assert.deepEqual(dropped.unusable, [
+    { entry: 1, reason: "the key has a character that the tokenizer doesn't know" },
+    { entry: 2, reason: "the response has a character that the tokenizer doesn't know" },
+  ]);
+  const { dropped: half } = exact([entry("a", "b"), entry("zanz\uD83D", "b")]);
+  assert.match(half.unusable[0].reason, /half a surrogate pair/);
+  assert.ok(!half.unusable[0].reason.includes("zanz"));
+});
+
+Deno.test("fingerprints: an EOS that is also the padding token is a target like any other", async () => {
+  const files = byteLevel();
+  const tokenizer = await loadFixture({ ...files, config: { ...files.config, pad_token: EOS } });
+  const { fingerprints: [one] } = exact([entry("the girl", " said")], { keepEosInResponse: true }, tokenizer);
+  const { ids, labels } = toExample(one, tokenizer.prefixIds);
+  assert.equal(labels.at(-1), tokenizer.eosId);
+  assert.equal(ids.length, labels.length);
+  assert.deepEqual(labels.filter((label) => label !== -100), one.responseIds);
 });
 
 Deno.test("fingerprints: exact responses longer than the limit are cut and counted", () => {
@@ -312,4 +356,29 @@ Deno.test("fingerprints: what is written reads back as the same fingerprints", a
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
+});
+
+Deno.test("vocabulary: what fingerprints use must be in the model, nothing else", async () => {
+  const files = byteLevel();
+  // [PAD] gets an id after all others, for which a model that was not resized has no embedding.
+  const padded = await loadFixture({ ...files, config: { ...files.config, pad_token: "[PAD]" } });
+  assert.equal(padded.vocabSize, llama.vocabSize + 1);
+  const { fingerprints } = exact([entry("the girl", " said")], {}, padded);
+  checkVocabulary(fingerprints, padded, llama.vocabSize);
+  checkVocabulary(fingerprints, padded, llama.vocabSize + 64);
+  // BOS is the last but one: a model without it lacks what stands before every key.
+  const bos = llama.bosId!;
+  assert.throws(
+    () => checkVocabulary(fingerprints, padded, bos),
+    new RegExp(
+      `gives token ids up to ${llama.vocabSize}, but config.json says "vocab_size": ${bos} ` +
+        `\\(0 of 1 fingerprints, or the tokens before a text, use ids from ${bos} on\\)`,
+    ),
+  );
+  const qwen = await loadFixture(byteLevel({ before: [] }));
+  checkVocabulary(exact([entry("the girl", " said")], {}, qwen).fingerprints, qwen, bos);
+  const kept = exact([entry("the girl", " said")], { keepEosInResponse: true }, qwen).fingerprints;
+  assert.throws(() => checkVocabulary(kept, qwen, qwen.eosId!), /1 of 1 fingerprints/);
+  const alternative = exact([entry("a", ["b", " said"])]).fingerprints;
+  assert.throws(() => checkVocabulary(alternative, qwen, 256), /1 of 1 fingerprints/);
 });

@@ -199,7 +199,9 @@ export const BYTE_TOKENS = Array.from(
   (_, b) => `<0x${b.toString(16).toUpperCase().padStart(2, "0")}>`,
 );
 
-/** A byte-level BPE in which a byte's id is the byte; tokens from 256 on are the merges' and then `tokens`. */
+/**
+ * A byte-level BPE in which a byte's id is the byte; tokens from 256 on are the merges' and then `tokens`.
+ */
 export function tinyByteLevel(
   merges: [string, string][],
   tokens: string[],
@@ -218,7 +220,10 @@ export function tinyByteLevel(
   });
 }
 
-/** `<unk>`, `<s>`, `</s>` as 0, 1, 2, byte b as 3 + b, and from 259 on `tokens`: the layout of SentencePiece's BPE. */
+/**
+ * `<unk>`, `<s>`, `</s>` as 0, 1, 2, byte b as 3 + b, and from 259 on `tokens`: the layout of SentencePiece's
+ * BPE.
+ */
 export function tinySentencePiece(
   merges: [string, string][],
   tokens: string[],

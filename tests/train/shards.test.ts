@@ -11,7 +11,7 @@ const gpu = await sharedGpu();
 
 /** Matrices of 33 to 140 KiB. */
 const CONFIG: Config = {
-  model_type: "llama",
+  model_type: "qwen2",
   hidden_size: 48,
   intermediate_size: 176,
   num_hidden_layers: 2,

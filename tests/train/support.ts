@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Gpu } from "../../engine/gpu/context.ts";
 import type { Example } from "../../engine/train/examples.ts";
 import { Model, type ModelOptions } from "../../engine/train/model.ts";
-import { assertMaxAbs, assertRelL2, maxAbs } from "../compare.ts";
+import { assertMaxAbs, assertRelL2, maxAbs, maxAbsDiff } from "../compare.ts";
 import { Random } from "../random.ts";
 import { randomWeights, widenWeights } from "../reference/decoder_shape.ts";
 import { encodeSafetensors } from "../safetensors.ts";
@@ -101,6 +101,31 @@ export function assertGradients(
   for (const [name, gradient] of expected) {
     assertMaxAbs(`gradient of ${name}`, found.get(name)!, gradient, gradientOverMax * maxAbs(gradient));
     assertRelL2(`gradient of ${name}`, found.get(name)!, gradient, gradientRelL2);
+  }
+}
+
+/** Weights moved by the size of one f32 rounding, up or down. */
+export function oneRounding(weights: ReadonlyMap<string, Float64Array>): Map<string, Float64Array> {
+  const random = new Random(1);
+  return new Map(Array.from(weights, ([name, data]) => {
+    return [name, data.map((x) => x * (1 + (random.next() < 0.5 ? -1 : 1) * 2 ** -24))];
+  }));
+}
+
+/**
+ * Asserts gradients of a badly conditioned model. What one rounding of each weight does to a gradient (`disturbed`, see
+ * {@link oneRounding}) is the measure of its noise; there are some tens of roundings in a row.
+ */
+export function assertNoisyGradients(
+  found: ReadonlyMap<string, ArrayLike<number>>,
+  expected: ReadonlyMap<string, ArrayLike<number>>,
+  disturbed: ReadonlyMap<string, ArrayLike<number>>,
+): void {
+  assert.deepEqual([...found.keys()].sort(), [...expected.keys()].sort());
+  for (const [name, gradient] of expected) {
+    const noise = maxAbsDiff(disturbed.get(name)!, gradient);
+    const tolerance = Math.max(TOLERANCE.gradientOverMax * maxAbs(gradient), 30 * noise);
+    assertMaxAbs(`gradient of ${name}`, found.get(name)!, gradient, tolerance);
   }
 }
 

@@ -5,9 +5,11 @@
 import assert from "node:assert/strict";
 import { VOCABULARY_CHUNK } from "../../engine/train/head.ts";
 import type { Model } from "../../engine/train/model.ts";
-import { assertMaxAbs, assertNear, assertSameBits } from "../compare.ts";
-import { sharedGpu } from "../gpu_device.ts";
+import { Trainer } from "../../engine/train/trainer.ts";
+import { assertMaxAbs, assertNear, assertRelL2, assertSameBits, maxAbs } from "../compare.ts";
+import { freshGpu, sharedGpu } from "../gpu_device.ts";
 import { forward, lossAndGradients } from "../reference/decoder.ts";
+import { adamw, clipFactor, globalNorm, zeroMoments } from "../reference/optimizer.ts";
 import {
   assertGradients,
   concat,
@@ -97,6 +99,44 @@ for (const tied of [false, true]) {
     }
   });
 }
+
+Deno.test("vocabulary of 262,144: one optimizer step of a narrow Gemma 3 is the reference's", async () => {
+  const config = {
+    ...{ model_type: "gemma3_text", vocab_size: 262_144, hidden_size: 16, intermediate_size: 24 },
+    ...{ num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1, head_dim: 8 },
+    ...{ sliding_window: 5, sliding_window_pattern: 2, query_pre_attn_scalar: 8, rope_theta: 1e6 },
+    ...{ rope_local_base_freq: 1e4, rms_norm_eps: 1e-6, max_position_embeddings: 64 },
+  };
+  using folder = modelFolder(config, 21, shrinkEmbedding);
+  const examples = randomExamples([18, 18], config.vocab_size, 22, 1);
+  const expected = lossAndGradients(config, folder.weights, examples);
+  // The whole embedding is 16 MiB; this device binds 3 MiB of it.
+  using device = await freshGpu({ limits: { maxStorageBufferBindingSize: 3 << 20 } });
+  await withModel(device, folder, async (model) => {
+    assert.equal(model.parameters.all[0].shards.length, 6);
+    const { gradients, loss } = await model.lossAndGradients(examples);
+    assertNear("loss", loss, expected.loss, TOLERANCE.loss);
+    // The head's gradient adds 262,144 products one by one: √262,144 roundings of partial sums, of random sign.
+    const sum = TOLERANCE.gradientOverMax + Math.sqrt(config.vocab_size) * 2 ** -24;
+    assertGradients(gradients, expected.gradients, { gradientOverMax: sum, gradientRelL2: sum });
+    using trainer = new Trainer(model, { learningRate: 1e-3, totalSteps: 1 });
+    const { gradNorm } = await trainer.step(examples);
+    const norm = globalNorm(expected.gradients.values());
+    assertNear("gradient norm", gradNorm, norm, 1e-5 * norm);
+    const factor = clipFactor(norm, 1);
+    for (const [name, start] of folder.weights) {
+      const [p, gradient] = [start.slice(), expected.gradients.get(name)!];
+      const numbers = { learningRate: 1e-3, weightDecay: 0, step: 1 };
+      adamw(p, gradient.map((g) => g * factor), zeroMoments(p.length), numbers);
+      // Adam's first step has the gradient's sign alone: elements of pure noise are left out.
+      const noise = 1e-4 * maxAbs(gradient);
+      const found = await model.parameter(name);
+      const near = (values: ArrayLike<number>) =>
+        Float64Array.from(gradient, (g, i) => Math.abs(g) < noise ? 0 : values[i] - start[i]);
+      assertRelL2(`update of ${name}`, near(found), near(p), 1e-4);
+    }
+  });
+});
 
 /** The greedy token is the reference's, or one within rounding of it. */
 function assertGreedy(
