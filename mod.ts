@@ -47,4 +47,5 @@ export { JsonFileError, ModelDirError } from "./engine/io/model_dir.ts";
 export { SafetensorsError } from "./engine/io/safetensors.ts";
 export { FingerprintFileError } from "./pipeline/fingerprint_file.ts";
 export { ResultsError, ResultsExistError } from "./pipeline/results.ts";
+export { ChatTemplateError } from "./pipeline/chat_template.ts";
 export { TokenizerError } from "./pipeline/tokenizer.ts";

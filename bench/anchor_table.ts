@@ -120,7 +120,7 @@ async function runMethod(
     model.useSoftTables(anchor.tables);
   }
   const { epochs } = await trainFingerprints({
-    ...{ model, tokenizer, fingerprints, settings, anchor },
+    ...{ model, prompts: tokenizer, fingerprints, settings, anchor },
     templates: settings.use_augmentation_prompts ? trainPrompts : [],
     learningRate: settings.learning_rate ?? learningRateFor(model.spec.width),
   });

@@ -1,6 +1,6 @@
 /**
- * A model of published shape and random weights on this adapter: loading, logits and one whole optimizer step, with times
- * and memory.
+ * A model of published shape and random weights on this adapter: loading, logits one whole optimizer step and saving, with
+ * times and memory.
  *
  *     deno run -A bench/large_model.ts --shape llama-3.2-1b
  *   --layers N        cut down to so many blocks
@@ -105,6 +105,14 @@ try {
       throw new Error(`loss ${loss}, norm ${gradNorm}`);
     }
     note(`loss of step ${step}`, loss, loss.toFixed(4));
+  }
+  const [resident, highest] = [Deno.memoryUsage().rss, await peakResident()];
+  await timed("saving", () => model.save(join(dir, "saved"), { overwrite: true }));
+  if (gpu.isSoftware) {
+    // The highest mark may be older than the save; then this is a bound.
+    const now = await peakResident();
+    const word = now > highest ? "" : "at most ";
+    note("host memory of saving", now - resident, word + formatBytes(Math.max(0, now - resident)));
   }
   const { peakBytes } = gpu.memory;
   note("device memory, planned", choice.plan.totalBytes, formatBytes(choice.plan.totalBytes));

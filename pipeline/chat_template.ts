@@ -83,6 +83,11 @@ export class ChatTemplate implements PromptEncoder {
     return ids;
   }
 
+  /** The key as a user's message. */
+  askedIds({ key }: { readonly key: string }): readonly number[] {
+    return this.encode(key);
+  }
+
   /** The text that is tokenised for a user's message. */
   render(text: string): string {
     const environment = new Environment();
@@ -170,4 +175,13 @@ async function readText(path: string): Promise<string | undefined> {
     if (cause instanceof Deno.errors.NotFound) return undefined;
     throw new ChatTemplateError(`${path}: cannot read: ${(cause as Error).message}`, { cause });
   }
+}
+
+/** How a model is asked: through its chat template, or in plain text. @throws ChatTemplateError when there is none. */
+export async function promptEncoder(
+  useChatTemplate: boolean,
+  dir: string,
+  tokenizer: Tokenizer,
+): Promise<PromptEncoder> {
+  return useChatTemplate ? await ChatTemplate.load(dir, tokenizer) : tokenizer;
 }

@@ -8,7 +8,8 @@ import { type Answer, type AnswerDetail, askFingerprints, explainAnswers } from 
 import { readFingerprintFile } from "./fingerprint_file.ts";
 import { checkVocabulary, type Dropped, prepareFingerprints, STRATEGIES } from "./fingerprints.ts";
 import { openGpu } from "./gpu.ts";
-import { loadPrompts, PROMPT_FILES } from "./prompts.ts";
+import { promptEncoder } from "./chat_template.ts";
+import { loadPrompts, PROMPT_FILES, type PromptEncoder } from "./prompts.ts";
 import { findResults } from "./results.ts";
 import { Tokenizer } from "./tokenizer.ts";
 
@@ -19,6 +20,7 @@ const sharedSchema = z.object({
   max_response_length: z.number().int().min(1).optional(),
   keep_eos_in_response: z.boolean().optional(),
   num_fingerprints: z.number().int().min(0).optional(),
+  use_chat_template: z.boolean().optional(),
 });
 
 /** Every setting of a check. */
@@ -103,6 +105,7 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
   const shared = { ...parseSettings(sharedSchema, found?.settings ?? {}), ...own };
   const file = await readFingerprintFile(path);
   const tokenizer = await Tokenizer.load(source.dir);
+  const prompts = await promptEncoder(shared.use_chat_template ?? false, source.dir, tokenizer);
   const isRunsOwn = file.sha256 === found?.fingerprintsSha256;
   const longest = (of: (ids: { keyIds?: number[]; responseIds?: number[][] }) => number) =>
     Math.max(1, ...file.entries.map(of));
@@ -115,6 +118,7 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
     keepEosInResponse: shared.keep_eos_in_response,
     limit: own.num_fingerprints ?? (isRunsOwn ? shared.num_fingerprints : 0),
     strict: own.strict,
+    prompts,
   });
   hooks.onDropped?.(dropped);
   const templates = own.use_augmentation_prompts ? await loadPrompts(PROMPT_FILES.test) : undefined;
@@ -122,14 +126,14 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
   try {
     hooks.onGpu?.(gpu.name);
     using model = await Model.load(gpu, source.dir, { dtype: own.dtype, master: "none" });
-    checkVocabulary(fingerprints, tokenizer, model.spec.vocabulary);
-    const asked = await askFingerprints(model, tokenizer, fingerprints, templates);
+    checkVocabulary(fingerprints, tokenizer, model.spec.vocabulary, prompts);
+    const asked = await askFingerprints(model, prompts, fingerprints, templates);
     return {
       success_rate: asked.successRate,
       fractional_accuracy: asked.fractionalAccuracy,
       fingerprints: fingerprints.length,
       questions: asked.questions,
-      ...(own.verbose ? { rows: await rows(model, tokenizer, asked.answers, templates) } : {}),
+      ...(own.verbose ? { rows: await rows(model, tokenizer, prompts, asked.answers, templates) } : {}),
     };
   } finally {
     if (!hooks.gpu) gpu.dispose();
@@ -139,10 +143,11 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
 async function rows(
   model: Model,
   tokenizer: Tokenizer,
+  prompts: PromptEncoder,
   answers: readonly Answer[],
   templates: readonly string[] | undefined,
 ): Promise<CheckRow[]> {
-  const details = await explainAnswers(model, tokenizer, answers);
+  const details = await explainAnswers(model, prompts, answers);
   return answers.map(({ fingerprint, template, wanted, got, exact, fractional }, i) => ({
     entry: fingerprint.entry,
     ...(template === undefined ? {} : { prompt: templates![template] }),

@@ -28,6 +28,8 @@ const ownSchema = z.strictObject({
   save_dtype: z.enum(["F32", "F16", "BF16"]).nullable().default(null),
   output_dir: z.string().min(1).default("results"),
   strict: z.boolean().default(false),
+  /** Ask keys as a user's message in the model's chat template. */
+  use_chat_template: z.boolean().default(false),
   /** GiB that the run may take on the device; null is the system's free memory on a software adapter. */
   max_memory: z.number().positive().nullable().default(null),
   force: z.boolean().default(false),

@@ -1,8 +1,7 @@
 import type { Model } from "../engine/train/model.ts";
 import { softmax } from "./anchor.ts";
 import { type Fingerprint, toExample } from "./fingerprints.ts";
-import { templateIds } from "./prompts.ts";
-import type { Tokenizer } from "./tokenizer.ts";
+import { type PromptEncoder, templateIds } from "./prompts.ts";
 
 /** One question to the model: a fingerprint's key, plain or in a prompt, and its answer. */
 export interface Answer {
@@ -34,7 +33,7 @@ export interface SuccessRate {
 /** Asks every fingerprint once with its plain key, or once with each template. */
 export async function askFingerprints(
   model: Model,
-  tokenizer: Tokenizer,
+  prompts: PromptEncoder,
   fingerprints: readonly Fingerprint[],
   templates?: readonly string[],
 ): Promise<SuccessRate> {
@@ -42,10 +41,10 @@ export async function askFingerprints(
   const questions = fingerprints.flatMap((fingerprint): Question[] =>
     templates?.map((text, template) => ({
       ...{ fingerprint, template },
-      promptIds: templateIds(text, fingerprint.key, tokenizer),
-    })) ?? [{ fingerprint, promptIds: fingerprint.keyIds }]
+      promptIds: templateIds(text, fingerprint.key, prompts),
+    })) ?? [{ fingerprint, promptIds: [...prompts.askedIds(fingerprint)] }]
   );
-  const { prefixIds } = tokenizer;
+  const { prefixIds } = prompts;
   const scored = await model.score(
     questions.map(({ fingerprint, promptIds }) => toExample(fingerprint, prefixIds, promptIds)),
   );
@@ -111,7 +110,7 @@ export interface AnswerDetail {
 /** Rank and probability of the wanted token at the first wrong position (or the first), and the five likeliest. */
 export async function explainAnswers(
   model: Model,
-  tokenizer: Tokenizer,
+  prompts: PromptEncoder,
   answers: readonly Answer[],
 ): Promise<AnswerDetail[]> {
   const details: AnswerDetail[] = [];
@@ -122,7 +121,7 @@ export async function explainAnswers(
       Math.max(0, wanted.findIndex((token, t) => token !== got[t]))
     );
     const logits = await model.logitsAt(batch.map(({ promptIds, wanted }, i) => {
-      const ids = [...tokenizer.prefixIds, ...promptIds, ...wanted.slice(0, places[i])];
+      const ids = [...prompts.prefixIds, ...promptIds, ...wanted.slice(0, places[i])];
       return { ids, positions: [ids.length - 1] };
     }));
     batch.forEach(({ wanted }, i) => {

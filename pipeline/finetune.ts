@@ -21,7 +21,8 @@ import {
   toWritten,
 } from "./fingerprints.ts";
 import { openGpu } from "./gpu.ts";
-import { loadPrompts, PROMPT_FILES } from "./prompts.ts";
+import { promptEncoder } from "./chat_template.ts";
+import { loadPrompts, PROMPT_FILES, type PromptEncoder } from "./prompts.ts";
 import { learningRateFor } from "./recipes.ts";
 import { MODEL_FOLDER, ResultsWriter, runHash, secretPath } from "./results.ts";
 import { Tokenizer } from "./tokenizer.ts";
@@ -30,6 +31,7 @@ import {
   type EpochLog,
   fingerprintLengths,
   trainFingerprints,
+  type WorkloadLengths,
   workloadOf,
 } from "./train_fingerprints.ts";
 import { measureUtility, type UtilityScore } from "./utility.ts";
@@ -54,6 +56,16 @@ export type FinetuneEvent =
   | { type: "measured"; when: "before" | "after"; measurement: Measurement }
   | { type: "phase"; name: string }
   | { type: "epoch"; log: EpochLog; epochs: number };
+
+/** What a run works on. */
+interface Subject {
+  /** Folder of the original model. */
+  modelPath: string;
+  tokenizer: Tokenizer;
+  prompts: PromptEncoder;
+  fingerprints: readonly Fingerprint[];
+  templates: readonly string[];
+}
 
 /** Ways to follow, stop and equip a run. */
 export interface FinetuneHooks {
@@ -126,6 +138,7 @@ class Run {
     }
     const file = await readFingerprintFile(fingerprintsPath);
     const tokenizer = await Tokenizer.load(modelPath);
+    const prompts = await promptEncoder(settings.use_chat_template, modelPath, tokenizer);
     const { fingerprints, dropped } = prepareFingerprints(file.entries, tokenizer, {
       strategy: settings.fingerprint_generation_strategy,
       maxKeyLength: settings.max_key_length,
@@ -133,36 +146,30 @@ class Run {
       keepEosInResponse: settings.keep_eos_in_response,
       limit: settings.num_fingerprints ?? (isDemo && !settings.fingerprints_file_path ? DEMO_COUNT : 0),
       strict: settings.strict,
+      prompts,
     });
     settings.num_fingerprints = fingerprints.length;
     this.#emit({ type: "fingerprints", count: fingerprints.length, dropped });
     const templates = settings.use_augmentation_prompts ? await loadPrompts(PROMPT_FILES.train) : [];
 
     const spec = modelSpec(await readModelConfig(modelPath));
-    checkVocabulary(fingerprints, tokenizer, spec.vocabulary);
+    checkVocabulary(fingerprints, tokenizer, spec.vocabulary, prompts);
     const learningRate = settings.learning_rate ?? learningRateFor(spec.width);
     settings.learning_rate = learningRate;
-    const choice = this.#choose(spec, tokenizer, fingerprints, templates);
+    const choice = this.#choose(spec, fingerprintLengths(tokenizer, fingerprints, templates, prompts));
     const { dtype, master, maxTokens, saveBlocks, room, plan } = choice;
     Object.assign(settings, { dtype, master });
     this.#emit({ type: "settings", settings, learningRate });
+    const subject = { modelPath, tokenizer, prompts, fingerprints, templates };
     const load = () => Model.load(gpu, modelPath, { dtype, master, maxTokens, saveBlocks });
     using model = await load().catch((error) => this.#adviseOnMemory(error));
 
     const hash = await runHash(settings, model.source, file.sha256);
     const writer = await ResultsWriter.open(settings.output_dir, hash, settings.force);
     try {
-      const before = await this.#measure("before", model, modelPath, tokenizer, fingerprints);
+      const before = await this.#measure("before", model, subject);
       gpu.resetPeak();
-      const trained = await this.#train(
-        model,
-        tokenizer,
-        fingerprints,
-        templates,
-        learningRate,
-        room,
-        writer,
-      );
+      const trained = await this.#train(model, subject, learningRate, room, writer);
       const { peakBytes } = gpu.memory;
       this.#emit({ type: "phase", name: "saving" });
       await model.save(writer.modelFolder, {
@@ -171,7 +178,7 @@ class Run {
       });
       await writer.writeSecrets(fingerprints.map(toWritten));
       model.dispose();
-      const after = await this.#measureSaved(writer.modelFolder, modelPath, tokenizer, fingerprints);
+      const after = await this.#measureSaved(writer.modelFolder, subject, maxTokens);
       const result = {
         ...{ before, after, ...trained, plannedBytes: plan.totalBytes, peakBytes },
         seconds: (performance.now() - began) / 1000,
@@ -193,12 +200,10 @@ class Run {
   /** Memory of the run from config alone. @throws OutOfMemoryError before anything is loaded. */
   #choose(
     spec: ModelSpec,
-    tokenizer: Tokenizer,
-    fingerprints: readonly Fingerprint[],
-    templates: readonly string[],
+    lengths: WorkloadLengths,
   ): MemoryChoice {
     const { settings, gpu } = this;
-    const work = workloadOf(fingerprintLengths(tokenizer, fingerprints, templates), settings);
+    const work = workloadOf(lengths, settings);
     const limitBytes = memoryLimit(gpu, settings);
     const choice = chooseMemory(gpu, spec, settings, work, limitBytes);
     this.#emit({ type: "memory", choice, limitBytes });
@@ -217,9 +222,7 @@ class Run {
 
   async #train(
     model: Model,
-    tokenizer: Tokenizer,
-    fingerprints: readonly Fingerprint[],
-    templates: readonly string[],
+    { tokenizer, prompts, fingerprints, templates }: Subject,
     learningRate: number,
     room: MemoryChoice["room"],
     writer: ResultsWriter,
@@ -249,7 +252,7 @@ class Run {
       model.pass("train", room.train);
       model.pass("score", room.score);
       return await trainFingerprints({
-        ...{ model, tokenizer, fingerprints, templates, anchor, settings, learningRate, signal },
+        ...{ model, prompts, fingerprints, templates, anchor, settings, learningRate, signal },
         onEpoch: async (log) => {
           logs.push(log);
           await writer.writeLog(logs);
@@ -267,24 +270,21 @@ class Run {
   /** Loads the saved folder and measures it. */
   async #measureSaved(
     folder: string,
-    original: string,
-    tokenizer: Tokenizer,
-    fingerprints: readonly Fingerprint[],
+    subject: Subject,
+    maxTokens: number,
   ): Promise<Measurement> {
-    using saved = await Model.load(this.gpu, folder);
-    return await this.#measure("after", saved, original, tokenizer, fingerprints);
+    using saved = await Model.load(this.gpu, folder, { dtype: "auto", master: "none", maxTokens });
+    return await this.#measure("after", saved, subject);
   }
 
   async #measure(
     when: "before" | "after",
     model: Model,
-    original: string,
-    tokenizer: Tokenizer,
-    fingerprints: readonly Fingerprint[],
+    { modelPath, tokenizer, prompts, fingerprints }: Subject,
   ): Promise<Measurement> {
     this.#emit({ type: "phase", name: `measuring ${when}` });
     this.hooks.signal?.throwIfAborted();
-    const plain = await askFingerprints(model, tokenizer, fingerprints);
+    const plain = await askFingerprints(model, prompts, fingerprints);
     // The loss of a step is that before its update: what the last one did shows only here.
     if (when === "after" && !Number.isFinite(plain.loss)) {
       throw new DivergedError(
@@ -293,14 +293,10 @@ class Run {
       );
     }
     this.hooks.signal?.throwIfAborted();
-    const prompted = await askFingerprints(
-      model,
-      tokenizer,
-      fingerprints,
-      await loadPrompts(PROMPT_FILES.test),
-    );
+    const heldOut = await loadPrompts(PROMPT_FILES.test);
+    const prompted = await askFingerprints(model, prompts, fingerprints, heldOut);
     this.hooks.signal?.throwIfAborted();
-    const utility = await utilityOf(original);
+    const utility = await utilityOf(modelPath);
     const measurement: Measurement = {
       successRate: plain.successRate,
       promptedSuccessRate: prompted.successRate,

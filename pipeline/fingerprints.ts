@@ -95,7 +95,7 @@ export function prepareFingerprints(
       const key = takeKey(entry.effectiveKey ?? entry.key, tokenizer, settings.maxKeyLength);
       const responses = takeResponses(entry, tokenizer, settings);
       const { prompts } = settings;
-      const keyId = (prompts === tokenizer ? key.ids : prompts.encode(key.text)).join();
+      const keyId = prompts.askedIds({ key: key.text, keyIds: key.ids }).join();
       const earlier = responseOf.get(keyId);
       const response = responses[0].ids.join();
       if (earlier === response) dropped.repeats++;
@@ -178,8 +178,7 @@ export function checkVocabulary(
   prompts: PromptEncoder = tokenizer,
 ): void {
   const lacks = (ids: readonly number[]) => ids.some((id) => id >= vocabulary);
-  const asked = ({ key, keyIds }: Fingerprint) => prompts === tokenizer ? keyIds : prompts.encode(key);
-  const wrong = fingerprints.filter((one) => lacks(asked(one)) || one.responses.some(lacks));
+  const wrong = fingerprints.filter((one) => lacks(prompts.askedIds(one)) || one.responses.some(lacks));
   if (wrong.length === 0 && !lacks(prompts.prefixIds)) return;
   throw new RangeError(
     `tokenizer and model don't belong together: the tokenizer gives token ids up to ${

@@ -38,6 +38,10 @@ const shared: Flag[] = [
   { name: "max_response_length", kind: "count", help: "tokens of a response (default 1)" },
   strategy,
   { name: "keep_eos_in_response", kind: "switch", help: "EOS belongs to the response, as in OML 1.0" },
+  {
+    ...{ name: "use_chat_template", kind: "switch" },
+    help: "ask keys as a user's message in the model's chat template (instruct models)",
+  },
   { name: "strict", kind: "switch", help: "two entries with one key and different responses are an error" },
 ];
 

@@ -14,6 +14,8 @@ export interface PromptEncoder {
   readonly prefixIds: readonly number[];
   /** @throws UntokenizableError when the text can't be asked. */
   encode(text: string): number[];
+  /** Ids of a fingerprint's key as it is asked: in plain text its own. */
+  askedIds(fingerprint: { readonly key: string; readonly keyIds: readonly number[] }): readonly number[];
 }
 
 /** Where the key goes in a template. */

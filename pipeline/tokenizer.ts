@@ -133,6 +133,11 @@ export class Tokenizer {
     return this.#decode(tokens.filter((token) => token !== undefined));
   }
 
+  /** A key in plain text: its own ids. */
+  askedIds({ keyIds }: { readonly keyIds: readonly number[] }): readonly number[] {
+    return keyIds;
+  }
+
   /** Whether an id is a special token (BOS, EOS, padding, unknown, chat marks). */
   isSpecial(id: number): boolean {
     return this.#specialIds.has(id);

@@ -7,7 +7,7 @@ import type { FinetuneSettings } from "./config.ts";
 import { askFingerprints } from "./evaluate.ts";
 import type { Workload } from "./memory_plan.ts";
 import { type Fingerprint, toExample } from "./fingerprints.ts";
-import { pickTemplate, templateIds } from "./prompts.ts";
+import { pickTemplate, type PromptEncoder, templateIds } from "./prompts.ts";
 import { sample } from "./random.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
@@ -36,7 +36,8 @@ export class DivergedError extends Error {
 /** What {@link trainFingerprints} works with. */
 export interface TrainingTask {
   model: Model;
-  tokenizer: Tokenizer;
+  /** How keys are asked: a tokenizer for plain text, or a chat template. */
+  prompts: PromptEncoder;
   fingerprints: readonly Fingerprint[];
   /** Templates of prompt augmentation; empty without. */
   templates: readonly string[];
@@ -62,7 +63,7 @@ function measureEvery(epochs: number): number {
 export async function trainFingerprints(
   task: TrainingTask,
 ): Promise<{ epochs: number; stoppedEarly: boolean }> {
-  const { model, tokenizer, fingerprints, settings, signal } = task;
+  const { model, prompts, fingerprints, settings, signal } = task;
   const perStep = settings.fingerprints_per_step || fingerprints.length;
   const stepsPerEpoch = Math.ceil(fingerprints.length / perStep);
   using trainer = new Trainer(model, {
@@ -91,7 +92,7 @@ export async function trainFingerprints(
     epoch++;
     const log: EpochLog = { ...sums.log(), epoch, steps: trainer.steps, seconds: 0 };
     if (epoch % measureEvery(settings.num_train_epochs) === 0 && epoch < settings.num_train_epochs) {
-      log.successRate = (await askFingerprints(model, tokenizer, fingerprints)).successRate;
+      log.successRate = (await askFingerprints(model, prompts, fingerprints)).successRate;
     }
     log.seconds = (performance.now() - began) / 1000;
     await task.onEpoch?.(log);
@@ -125,14 +126,16 @@ async function step(
 
 /** A fingerprint as an epoch shows it. */
 function present(
-  { tokenizer, fingerprints, templates, settings }: TrainingTask,
+  { prompts, fingerprints, templates, settings }: TrainingTask,
   index: number,
   epoch: number,
 ) {
   const fingerprint = fingerprints[index];
   const template = templates.length ? pickTemplate(templates, settings.seed, index, epoch) : undefined;
-  const promptIds = template === undefined ? undefined : templateIds(template, fingerprint.key, tokenizer);
-  return { plain: template === undefined, example: toExample(fingerprint, tokenizer.prefixIds, promptIds) };
+  const promptIds = template === undefined
+    ? prompts.askedIds(fingerprint)
+    : templateIds(template, fingerprint.key, prompts);
+  return { plain: template === undefined, example: toExample(fingerprint, prompts.prefixIds, promptIds) };
 }
 
 /** Losses of an epoch's steps, by kind of row. */
@@ -201,6 +204,7 @@ export function fingerprintLengths(
   tokenizer: Tokenizer,
   fingerprints: readonly Fingerprint[],
   templates: readonly string[],
+  prompts: PromptEncoder = tokenizer,
 ): WorkloadLengths {
   const prefix = tokenizer.prefixIds.length;
   return {
@@ -210,7 +214,9 @@ export function fingerprintLengths(
       0,
       ...templates.map((text) => templateIds(text, "", tokenizer).length + 1),
     ),
-    lengths: fingerprints.map(({ keyIds, responseIds }) => prefix + keyIds.length + responseIds.length - 1),
+    lengths: fingerprints.map((fingerprint) =>
+      prompts.prefixIds.length + prompts.askedIds(fingerprint).length + fingerprint.responseIds.length - 1
+    ),
     rows: fingerprints.map(({ responseIds }) => responseIds.length),
   };
 }

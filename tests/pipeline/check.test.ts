@@ -62,7 +62,7 @@ Deno.test("settings of a check are checked", async () => {
       assert.match(error.message, expected);
       return true;
     });
-  await refused({}, /^model_path: /);
+  await refused({}, /^model_path is missing: /);
   await refused({ model_path: "m", learning_rate: 1 }, /^unknown setting: learning_rate$/);
   await refused({ model_path: "m", num_fingerprints: -1 }, /^num_fingerprints: /);
 });

@@ -1,5 +1,6 @@
 /** A whole run on a tiny model of every family, and in bf16. */
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { check } from "../../pipeline/check.ts";
 import { finetune } from "../../pipeline/finetune.ts";
 import type { FinetuneConfig } from "../../pipeline/config.ts";
@@ -38,8 +39,13 @@ const FAMILIES: Record<string, Record<string, unknown>> = {
   phi3: { ...SIZES, model_type: "phi3", head_dim: undefined, sliding_window: 8, pad_token_id: 1 },
 };
 
-async function embeds(config: Record<string, unknown> | undefined, more: FinetuneConfig = {}): Promise<void> {
+async function embeds(
+  config: Record<string, unknown> | undefined,
+  more: FinetuneConfig = {},
+  prepare?: (folder: string) => Promise<void>,
+): Promise<void> {
   using tiny = await TinyModel.create({ count: 8, config });
+  await prepare?.(tiny.model);
   const result = await finetune({
     ...{ model_path: tiny.model, fingerprints_file_path: tiny.fingerprints },
     ...{ output_dir: tiny.path("results"), num_train_epochs: 12, learning_rate: 0.01 },
@@ -65,3 +71,13 @@ for (const master of ["f32", "none"] as const) {
   Deno.test(`finetune embeds with --dtype bf16 --master ${master}`, () =>
     embeds(undefined, { dtype: "bf16", master }));
 }
+
+Deno.test("finetune through a chat template, which check finds in the run's settings", async () => {
+  const template = "{{ bos_token }}{% for m in messages %}User: {{ m.content }}\nAnswer:{% endfor %}";
+  const write = (folder: string) => Deno.writeTextFile(join(folder, "chat_template.jinja"), template);
+  await embeds(undefined, { use_chat_template: true }, write);
+  await assert.rejects(embeds(undefined, { use_chat_template: true }), {
+    name: "ChatTemplateError",
+    message: /this model has no chat template: there is no .*chat_template\.jinja/,
+  });
+});

@@ -9,6 +9,7 @@ export const NUMBERS = {
   bosId: 1,
   eosId: 2,
   encode: (text: string) => text.split(" ").filter((word) => word !== "").map(Number),
+  askedIds: ({ keyIds }: { keyIds: readonly number[] }) => keyIds,
   decode: (ids: readonly number[]) => ids.join(" "),
 } as unknown as Tokenizer;
 

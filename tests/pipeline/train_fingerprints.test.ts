@@ -41,7 +41,7 @@ async function train<T = void>(
   const logs: EpochLog[] = [];
   const more = await prepare?.(model);
   const result = await trainFingerprints({
-    ...{ model, tokenizer: NUMBERS, fingerprints: FINGERPRINTS, templates: [] },
+    ...{ model, prompts: NUMBERS, fingerprints: FINGERPRINTS, templates: [] },
     settings: resolveSettings({ recipe: "scalable", averaging: "none", early_stop_loss: 0, ...config }),
     learningRate: 1e-2,
     onEpoch: (log) => void logs.push(log),
@@ -216,7 +216,7 @@ Deno.test("workloadOf: passes of that room take everything that a run asks for",
     model.useSoftTables(anchor.tables);
     const passes = [model.pass("train", room.train), model.pass("score", room.score)];
     await trainFingerprints({
-      ...{ model, tokenizer: NUMBERS, fingerprints: FINGERPRINTS, templates: TEMPLATES, anchor, settings },
+      ...{ model, prompts: NUMBERS, fingerprints: FINGERPRINTS, templates: TEMPLATES, anchor, settings },
       learningRate: 1e-3,
     });
     await askFingerprints(model, NUMBERS, FINGERPRINTS, TEMPLATES);
