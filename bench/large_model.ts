@@ -9,7 +9,7 @@
  *   --max_memory GIB  what the run may take (default: what the system has free, on a software adapter)
  *   --sequences N     sequences of --tokens tokens (default 2 of 18)
  *   --steps N         optimizer steps (default 1; the first compiles)
- *   --save            also writes bench/results/large-<shape>-<date>-<adapter>.json
+ *   --save            also writes bench/results/large-<shape>-<dtype>-<date>-<adapter>.json
  */
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -128,7 +128,7 @@ try {
 console.log("\n" + formatTable([[flags.shape, ""], ...rows]));
 if (flags.save) {
   const words = place.adapter.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "");
-  const name = `large-${flags.shape}-${place.date.slice(0, 10)}-${words}.json`;
+  const name = `large-${flags.shape}-${flags.dtype}-${place.date.slice(0, 10)}-${words}.json`;
   const path = join(fileURLToPath(new URL("./results", import.meta.url)), name);
   await Deno.writeTextFile(
     path,
