@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { memoryTable } from "../bench/memory_table.ts";
+import { modelSpec } from "../engine/models/families.ts";
 import { CHECK_FLAGS, FINETUNE_FLAGS } from "../pipeline/flags.ts";
 import { RECIPES } from "../pipeline/recipes.ts";
 
@@ -21,4 +23,17 @@ Deno.test("the README gives every recipe's values", () => {
     const cells = row.split("|").slice(3, 6).map((cell) => cell.trim());
     assert.deepEqual(cells, Object.values(RECIPES).map((recipe) => shown(recipe[name])), name);
   }
+});
+
+Deno.test("the README's memory table is the one that the plan computes", () => {
+  assert.ok(readme.includes(memoryTable()), "run bench/memory_table.ts and put its table into README.md");
+});
+
+Deno.test("the README names every family", () => {
+  assert.throws(() => modelSpec({ model_type: "none" }), ({ message }: Error) => {
+    const types = [...message.matchAll(/"(\w+)"/g)].map(([, type]) => type).slice(2);
+    assert.ok(types.length >= 10);
+    for (const type of types) assert.ok(readme.includes(`\`${type}\``), `${type} is not in README.md`);
+    return true;
+  });
 });
