@@ -1,7 +1,7 @@
 import type { Gpu } from "../gpu/context.ts";
 import { readSlot } from "../gpu/transfer.ts";
 import type { Checkpoint } from "../io/safetensors.ts";
-import { isFloatDtype, narrow } from "../tensor/dtype.ts";
+import { dtypeBytes, isFloatDtype, narrow } from "../tensor/dtype.ts";
 import { joinMaster, splitMaster } from "../tensor/split.ts";
 import type { Parameter, Parameters, ParameterShard } from "./params.ts";
 
@@ -38,42 +38,35 @@ export async function loadParameters(
 ): Promise<void> {
   checkTensors(parameters, checkpoint);
   parameters.realize(gpu);
-  const sizes = parameters.all.map(({ name }) => checkpoint.tensors.get(name)!);
-  const bytesTotal = sizes.reduce((sum, { begin, end }) => sum + end - begin, 0);
+  const entries = parameters.all.map(({ name }) => checkpoint.tensors.get(name)!);
+  const bytesTotal = entries.reduce((sum, { begin, end }) => sum + end - begin, 0);
   let bytesDone = 0;
   let unflushed = 0;
-  for (const [i, parameter] of parameters.all.entries()) {
-    const bytesEach = (sizes[i].end - sizes[i].begin) / parameter.count;
-    const onPiece = async (write: (shard: ParameterShard, first: number, count: number) => void, range: {
-      first: number;
-      count: number;
-    }) => {
-      forShards(parameter, range.first, range.count, write);
-      unflushed += range.count * 4;
-      if (unflushed >= FLUSH_BYTES) {
-        await gpu.flush();
-        unflushed = 0;
+  const written = async (elements: number, bytes: number) => {
+    unflushed += elements * 4;
+    if (unflushed >= FLUSH_BYTES) {
+      await gpu.flush();
+      unflushed = 0;
+    }
+    bytesDone += bytes;
+    onProgress?.({ bytesDone, bytesTotal });
+  };
+  for (const [i, { name, storage, shards }] of parameters.all.entries()) {
+    const size = dtypeBytes(entries[i].dtype);
+    for (const shard of shards) {
+      const { firstElement, count } = shard;
+      if (storage !== "f32" && entries[i].dtype === "BF16") {
+        // The upper plane is the stored bytes; lower planes begin as zeros, as all buffers do.
+        await checkpoint.streamBytes(name, PIECE_ELEMENTS * 2, async (bytes, firstByte) => {
+          writePadded(gpu, shard, firstByte / 2, bytes);
+          await written(bytes.byteLength / 2, bytes.byteLength);
+        }, { firstByte: firstElement * 2, bytes: count * 2 });
+      } else {
+        await checkpoint.stream(name, PIECE_ELEMENTS, async (values, first) => {
+          writeValues(gpu, shard, first, values);
+          await written(values.length, values.length * size);
+        }, { firstElement, elements: count });
       }
-      bytesDone += range.count * bytesEach;
-      onProgress?.({ bytesDone, bytesTotal });
-    };
-    if (parameter.storage !== "f32" && sizes[i].dtype === "BF16") {
-      // The upper plane is the stored bytes; lower planes begin as zeros, as all buffers do.
-      await checkpoint.streamBytes(parameter.name, PIECE_ELEMENTS * 2, async (bytes, firstByte) => {
-        const [first, count] = [firstByte / 2, bytes.byteLength / 2];
-        await onPiece((shard, from, length) => {
-          const begin = (from - first) * 2;
-          writePadded(gpu, shard, from, bytes.subarray(begin, begin + length * 2));
-        }, { first, count });
-      });
-    } else {
-      await checkpoint.stream(parameter.name, PIECE_ELEMENTS, async (values, first) => {
-        await onPiece(
-          (shard, from, length) =>
-            writeValues(gpu, shard, from, values.subarray(from - first, from - first + length)),
-          { first, count: values.length },
-        );
-      });
     }
   }
   await gpu.flush();
@@ -110,9 +103,14 @@ function forShards(
 }
 
 /** Writes f32 numbers from the tensor's element `first` on, as the shard stores them. */
-function writeValues(gpu: Gpu, shard: ParameterShard, first: number, values: Float32Array): void {
+function writeValues(
+  gpu: Gpu,
+  shard: ParameterShard,
+  first: number,
+  values: Float32Array<ArrayBuffer>,
+): void {
   if (shard.storage === "f32") {
-    gpu.write(shard.weight.buffer, values as Float32Array<ArrayBuffer>, (first - shard.firstElement) * 4);
+    gpu.write(shard.weight.buffer, values, (first - shard.firstElement) * 4);
   } else if (shard.storage === "bf16") {
     writePadded(gpu, shard, first, narrow("BF16", values));
   } else {

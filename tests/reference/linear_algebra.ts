@@ -117,17 +117,3 @@ export function linearBackward(
 export function add(a: Float64Array, b: Float64Array): Float64Array<ArrayBuffer> {
   return Float64Array.from(a, (value, i) => value + b[i]);
 }
-
-/** Columns [first, first + width) of a matrix of `stride` columns, contiguous: q, k or v out of a packed qkv. */
-export function takeColumns(
-  x: ArrayLike<number>,
-  stride: number,
-  first: number,
-  width: number,
-): Float64Array<ArrayBuffer> {
-  const rows = x.length / stride;
-  return Float64Array.from(
-    { length: rows * width },
-    (_, i) => x[Math.floor(i / width) * stride + first + i % width],
-  );
-}
