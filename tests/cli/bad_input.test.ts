@@ -117,7 +117,7 @@ Deno.test("a model folder with a wrong or missing config or tokenizer is refused
   );
   await refused(
     { model_path: tiny.fingerprints },
-    /fingerprints\.json: is a file: expected the folder of a Hugging Face model/,
+    /fingerprints\.json is a file: expected the folder of a Hugging Face model/,
   );
 });
 
