@@ -31,8 +31,8 @@ export function passLimits(
   const limit = target.maxBindingBytes ?? Infinity;
   const tokens = Math.min(maxTokens, roundDown(limit / 4 / widestActivation(spec)));
   const columns = kind === "logits" ? spec.vocabulary : Math.min(spec.vocabulary, VOCABULARY_CHUNK);
-  const rows = Math.max(64, Math.min(maxTokens, roundDown(LOGITS_BYTES / 4 / columns)));
-  return { tokens, rows: Math.min(rows, roundDown(limit / 4 / columns)) };
+  const rows = roundDown(Math.min(LOGITS_BYTES, limit) / 4 / columns);
+  return { tokens, rows: Math.min(tokens, Math.max(rows, Math.min(64, roundDown(limit / 4 / columns)))) };
 }
 
 /** @throws RangeError when the device can't hold a micro-batch of so many tokens. */
