@@ -13,7 +13,9 @@ export { openGpu } from "./pipeline/gpu.ts";
 export type { ModelSpec } from "./engine/models/spec.ts";
 export { ConfigError } from "./engine/models/config.ts";
 export type { Example } from "./engine/train/examples.ts";
-export { Model, type ModelOptions, type ScoredRow } from "./engine/train/model.ts";
+export type { ModelOptions, ScoredRow } from "./engine/train/model.ts";
+export { Model } from "./engine/infer/model.ts";
+export type { GenerateOptions } from "./engine/infer/generate.ts";
 export { type StepResult, Trainer, type TrainerOptions } from "./engine/train/trainer.ts";
 export { DivergedError, type EpochLog } from "./pipeline/train_fingerprints.ts";
 export {
@@ -31,6 +33,19 @@ export {
   type FinetuneResult,
   type Measurement,
 } from "./pipeline/finetune.ts";
+export type { GenerateConfig, GenerateSettings } from "./pipeline/generate/settings.ts";
+export {
+  FingerprintsExistError,
+  GenerateFileError,
+  NotEnoughFingerprintsError,
+} from "./pipeline/generate/errors.ts";
+export {
+  type GenerateEvent,
+  generateFingerprints,
+  type GenerateHooks,
+  type GenerateResult,
+} from "./pipeline/generate/generate.ts";
+export type { GenerateSummary } from "./pipeline/generate/summary.ts";
 export { type DryRun, dryRun } from "./pipeline/dry_run.ts";
 export { type ModelSource, resolveModel } from "./pipeline/model_source.ts";
 export {

@@ -180,13 +180,14 @@ export function attentionTiles(
   offsets: readonly number[],
   rowOffsets: readonly number[],
   tile: number,
+  firstKeys: readonly number[] = offsets,
 ): { queryTiles: Uint32Array<ArrayBuffer>; keyTiles: Uint32Array<ArrayBuffer> } {
   const queryTiles: number[] = [];
   const keyTiles: number[] = [];
   for (let b = 0; b + 1 < offsets.length; b++) {
     const [firstRow, endRow] = [rowOffsets[b], rowOffsets[b + 1]];
     for (let row = firstRow; row < endRow; row += tile) {
-      queryTiles.push(row, Math.min(tile, endRow - row), offsets[b], 0);
+      queryTiles.push(row, Math.min(tile, endRow - row), firstKeys[b], 0);
     }
     for (let key = offsets[b]; key < offsets[b + 1]; key += tile) {
       keyTiles.push(key, Math.min(tile, offsets[b + 1] - key), firstRow, endRow);

@@ -4,6 +4,7 @@ import type { ModelSpec } from "../models/spec.ts";
 import { type Attention, attentionBackward, attentionForward, NO_WINDOW } from "../ops/attention.ts";
 import { fill } from "../ops/elementwise.ts";
 import { gatherRows, scatterAddRows } from "../ops/embedding.ts";
+import { kvCacheWrite } from "../ops/kv_cache.ts";
 import { rope } from "../ops/rope.ts";
 import { type HeadMatrix, headMatrix, matrix } from "../tensor/matrix.ts";
 import type { PassSizes } from "./batch.ts";
@@ -119,6 +120,17 @@ export class AttentionLayer {
     rope(recorder, { ...all, heads: kvHeads, x: k }, backward);
   }
 
+  /** Where queries find keys and values: in the cache, once those of the new tokens are there. */
+  #cached({ q, k, v }: Places): Places {
+    const { recorder, cache, batch } = this.context;
+    if (!cache) return { q, k, v };
+    const { kvHeads: heads, headDim } = this.#spec;
+    const slot = cache[this.layer];
+    kvCacheWrite(recorder, { rows: tokens, heads, headDim, k, v, keyRows: batch.keyRows, cache: slot });
+    const ld = 2 * this.#kvWidth;
+    return { q, k: headMatrix(slot, ld, 0, headDim), v: headMatrix(slot, ld, this.#kvWidth, headDim) };
+  }
+
   #attention({ q, k, v }: Places): Attention<PassSizes> {
     const { heads, kvHeads, headDim, attentionScale, attentionCap, windows } = this.#spec;
     const { batch } = this.context;
@@ -126,7 +138,7 @@ export class AttentionLayer {
     return {
       ...{ heads, kvHeads, headDim, scale: attentionScale, cap: attentionCap, q, k, v },
       window: windows[this.layer] ?? NO_WINDOW,
-      queryTokens: rowsOnly ? batch.rowTokens : batch.everyToken,
+      queryTokens: rowsOnly ? batch.rowKeyRows : batch.keyRows,
       rows: this.#count,
       capacityRows: this.#rows,
       tiles: rowsOnly ? batch.rowQueryTiles : batch.queryTiles,
@@ -141,7 +153,7 @@ export class AttentionLayer {
     const { raw, ...places } = this.#split ? this.#projectSplit(h, hRows) : this.#projectFused(h);
     const attended = this.#acquire(this.#rows * this.#qWidth, "attended");
     const lse = this.#acquire(this.#rows * heads, "lse");
-    attentionForward(recorder, this.#attention(places), { out: attended, lse });
+    attentionForward(recorder, this.#attention(this.#cached(places)), { out: attended, lse });
     const middle = this.#acquire(this.#rows * C, "middle");
     const x = matrix(attended, this.#qWidth);
     const trace: AttentionTrace = { ...places, raw, attended, lse };

@@ -13,6 +13,18 @@ export interface SequenceRow {
 export interface Sequence {
   ids: readonly number[];
   rows: readonly SequenceRow[];
+  /** Where earlier tokens of it are, for passes with a cache; `ids` and `rows` are then of the new ones. */
+  cached?: CachedTokens;
+}
+
+/** Tokens of a sequence whose keys and values lie in a cache. */
+export interface CachedTokens {
+  /** Row of the cache of the sequence's first token. */
+  firstRow: number;
+  /** Tokens that are there already. */
+  count: number;
+  /** The sequence is rotated with longrope's long frequencies. */
+  isLong: boolean;
 }
 
 /** Sizes of one micro-batch; what recorded dispatches depend on. */
@@ -34,11 +46,14 @@ export interface PackedBatch {
   sizes: Omit<PassSizes, "accumulate">;
   ids: Uint32Array<ArrayBuffer>;
   positions: Uint32Array<ArrayBuffer>;
+  /** Row of each token's keys and values. */
+  keyRows: Uint32Array<ArrayBuffer>;
   queryTiles: Uint32Array<ArrayBuffer>;
   keyTiles: Uint32Array<ArrayBuffer>;
   /** Token of each row, and that token's position. */
   rowTokens: Uint32Array<ArrayBuffer>;
   rowPositions: Uint32Array<ArrayBuffer>;
+  rowKeyRows: Uint32Array<ArrayBuffer>;
   rowQueryTiles: Uint32Array<ArrayBuffer>;
   rowKeyTiles: Uint32Array<ArrayBuffer>;
   targets: Uint8Array<ArrayBuffer>;
@@ -47,34 +62,46 @@ export interface PackedBatch {
 }
 
 /**
- * Packs sequences for a pass.
+ * Packs sequences for a pass. In passes with a cache, `longOffset` is the row of the rotary table where the long
+ * frequencies begin.
  * @throws RangeError for an empty sequence, a token outside the vocabulary, or rows that aren't ascending.
  */
-export function packBatch(sequences: readonly Sequence[], vocabulary: number, tile: number): PackedBatch {
+export function packBatch(
+  sequences: readonly Sequence[],
+  vocabulary: number,
+  tile: number,
+  longOffset = 0,
+): PackedBatch {
   const offsets = [0];
   const rowOffsets = [0];
   const ids: number[] = [];
   const positions: number[] = [];
   const rowTokens: number[] = [];
   const rowPositions: number[] = [];
+  const [keyRows, rowKeyRows, firstKeys]: number[][] = [[], [], []];
   const targets: SequenceRow[] = [];
   sequences.forEach((sequence, index) => {
     checkSequence(sequence, index, vocabulary);
     const first = ids.length;
+    const { firstRow, count, isLong } = sequence.cached ?? { firstRow: first, count: 0, isLong: false };
+    const [key, place] = [firstRow + count, count + (isLong ? longOffset : 0)];
+    firstKeys.push(firstRow);
     sequence.ids.forEach((id, position) => {
       ids.push(id);
-      positions.push(position);
+      positions.push(place + position);
+      keyRows.push(key + position);
     });
     for (const row of sequence.rows) {
       rowTokens.push(first + row.position);
-      rowPositions.push(row.position);
+      rowPositions.push(place + row.position);
+      rowKeyRows.push(key + row.position);
       targets.push(row);
     }
     offsets.push(ids.length);
     rowOffsets.push(rowTokens.length);
   });
-  const all = attentionTiles(offsets, offsets, tile);
-  const rows = attentionTiles(offsets, rowOffsets, tile);
+  const all = attentionTiles(offsets, offsets, tile, firstKeys);
+  const rows = attentionTiles(offsets, rowOffsets, tile, firstKeys);
   const { buckets, order } = tokenBuckets(ids);
   return {
     sizes: {
@@ -88,10 +115,12 @@ export function packBatch(sequences: readonly Sequence[], vocabulary: number, ti
     },
     ids: Uint32Array.from(ids),
     positions: Uint32Array.from(positions),
+    keyRows: Uint32Array.from(keyRows),
     queryTiles: all.queryTiles,
     keyTiles: all.keyTiles,
     rowTokens: Uint32Array.from(rowTokens),
     rowPositions: Uint32Array.from(rowPositions),
+    rowKeyRows: Uint32Array.from(rowKeyRows),
     rowQueryTiles: rows.queryTiles,
     rowKeyTiles: rows.keyTiles,
     targets: encodeRowTargets(targets),

@@ -20,8 +20,10 @@ export interface LayerContext {
 export interface BatchSlots {
   ids: Slot;
   positions: Slot;
-  /** 0, 1, 2 …: the token of each query row where all tokens are queries. */
-  everyToken: Slot;
+  /** Row of each token's keys and values: the token itself, or its place in a cache. */
+  keyRows: Slot;
+  /** The same for each wanted row. */
+  rowKeyRows: Slot;
   queryTiles: Slot;
   keyTiles: Slot;
   rowTokens: Slot;
@@ -38,4 +40,6 @@ export interface BatchSlots {
 /** Everything a block records against. */
 export interface BlockContext extends LayerContext {
   batch: BatchSlots;
+  /** Keys and values of earlier tokens, [rows, 2 · kvHeads · headDim] a block; those of new tokens are added. */
+  cache?: readonly Slot[];
 }

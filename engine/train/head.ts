@@ -99,15 +99,20 @@ export class Head {
     return dx;
   }
 
-  /** Records statistics and greedy tokens of x [R, C]; `best` [R] gets (bits of the logit, token). */
-  score(x: Slot, best: Slot): void {
+  /** Records greedy tokens of x [R, C]; `best` [R] gets (bits of the logit, token). */
+  greedy(x: Slot, best: Slot): void {
+    this.score(x, best, false);
+  }
+
+  /** Records statistics and greedy tokens of x [R, C]. */
+  score(x: Slot, best: Slot, withStats = true): void {
     const { recorder, capacity } = this.context;
     this.#norm(x);
     const chunks = this.#chunks();
     const logits = recorder.pool.acquire(capacity.rows * chunks[0].columns * 4, "logits");
     for (const chunk of chunks) {
       this.#logits(chunk, logits);
-      crossEntropyStats(recorder, this.#lossChunk(chunk, logits));
+      if (withStats) crossEntropyStats(recorder, this.#lossChunk(chunk, logits));
       const { first, columns } = chunk;
       argmax(recorder, { rows, columns, firstColumn: first, logits, best });
     }

@@ -58,7 +58,8 @@ export class Model {
   /** True once the weights differ from the checkpoint's. */
   modified = false;
 
-  private constructor(
+  /** Use {@link Model.load}. */
+  constructor(
     readonly gpu: Gpu,
     readonly source: ModelDir,
     readonly parameters: Parameters,
@@ -72,12 +73,13 @@ export class Model {
    * bf16 with f32 masters in two planes, or bf16 alone (`master: "none"`), whose updates are rounded stochastically.
    * @throws ConfigError, SafetensorsError, CheckpointMismatchError or OutOfMemoryError.
    */
-  static async load(
+  static async load<M extends Model>(
+    this: new (...parts: ConstructorParameters<typeof Model>) => M,
     gpu: Gpu,
     dir: string,
     options: ModelOptions = {},
     onProgress?: (progress: LoadProgress) => void,
-  ): Promise<Model> {
+  ): Promise<M> {
     const source = await openModelDir(dir);
     let parameters: Parameters | undefined;
     try {
@@ -89,7 +91,7 @@ export class Model {
       };
       parameters = new Parameters(spec, gpu, chosen);
       await loadParameters(gpu, parameters, source.checkpoint, onProgress);
-      return new Model(gpu, source, parameters, chosen);
+      return new this(gpu, source, parameters, chosen);
     } catch (error) {
       parameters?.dispose();
       source.checkpoint.close();

@@ -16,9 +16,18 @@ import { Head, type SoftTables } from "./head.ts";
 import type { Parameter, Parameters } from "./params.ts";
 
 /**
- * What a pass computes for the wanted rows: loss and all gradients; statistics and greedy tokens; or logits.
+ * What a pass computes for the wanted rows: loss and all gradients; statistics and greedy tokens; greedy tokens alone; or
+ * logits.
  */
-export type PassKind = "train" | "score" | "logits";
+export type PassKind = "train" | "score" | "greedy" | "logits";
+
+/** Keys and values of earlier tokens, for passes that continue sequences. */
+export interface PassCache {
+  /** One buffer a block, [rows, 2 · kvHeads · headDim]. */
+  slots: readonly Slot[];
+  /** Most tokens of a sequence. */
+  positions: number;
+}
 
 /** How a pass is recorded. */
 export interface PassOptions {
@@ -30,6 +39,8 @@ export interface PassOptions {
   gradient?: (parameter: Parameter) => GradientShards;
   /** Tables of soft targets; without them only labels may be wanted. */
   soft?: SoftTables;
+  /** Not for "train". */
+  cache?: PassCache;
 }
 
 /** What a recorded pass holds, before any buffer exists. */
@@ -50,16 +61,18 @@ export function recordPass(target: KernelTarget, parameters: Parameters, options
   const { width: C, layers } = spec;
   const recorder = new Recorder<PassSizes>(target);
   const { pool } = recorder;
-  const batch = batchSlots(recorder, capacity, spec);
+  const batch = batchSlots(recorder, capacity, spec, options.cache);
   const nothing = recorder.nothing;
   const context: BlockContext = {
-    ...{ recorder, parameters, capacity, batch },
+    ...{ recorder, parameters, capacity, batch, cache: options.cache?.slots },
     gradient: options.gradient ?? (() => {
       throw new TypeError("this pass records no gradients");
     }),
   };
   const rowLoss = kind === "train" ? pool.acquire(capacity.rows * 4, "row losses") : nothing;
-  const best = kind === "score" ? pool.acquire(capacity.rows * 8, "greedy tokens") : nothing;
+  const best = kind === "score" || kind === "greedy"
+    ? pool.acquire(capacity.rows * 8, "greedy tokens")
+    : nothing;
   const logits = kind === "logits" ? pool.acquire(capacity.rows * spec.vocabulary * 4, "logits") : nothing;
 
   const embedding = parameters.get(spec.tensors.embedding);
@@ -82,6 +95,7 @@ export function recordPass(target: KernelTarget, parameters: Parameters, options
   const head = new Head(context, options.soft ?? { ids: nothing, probabilities: nothing });
   const plan = { recorder, batch, rowLoss, stats: head.stats, best, logits };
   if (kind === "score") head.score(x, best);
+  if (kind === "greedy") head.greedy(x, best);
   if (kind === "logits") head.logits(x, logits);
   if (kind !== "train") return plan;
 
@@ -108,22 +122,28 @@ function batchSlots(
   recorder: Recorder<PassSizes>,
   { tokens, rows }: PassCapacity,
   { ropes }: ModelSpec,
+  cache?: PassCache,
 ): BatchSlots {
+  const rotary = (frequencies: number, isLong: boolean) =>
+    (cache ? cache.positions * (isLong ? 2 : 1) : tokens) * frequencies * 2;
   const acquire = (words: number, label: string) => recorder.pool.acquire(words * 4, label);
   return {
     ids: acquire(tokens, "token ids"),
     positions: acquire(tokens, "positions"),
-    everyToken: acquire(tokens, "every token"),
+    keyRows: acquire(tokens, "key rows"),
     queryTiles: acquire(tokens * 4, "query tiles"),
     keyTiles: acquire(tokens * 4, "key tiles"),
     rowTokens: acquire(rows, "row tokens"),
     rowPositions: acquire(rows, "row positions"),
+    rowKeyRows: acquire(rows, "row key rows"),
     rowQueryTiles: acquire(rows * 4, "row query tiles"),
     rowKeyTiles: acquire(tokens * 4, "row key tiles"),
     targets: acquire(rows * ROW_TARGET_BYTES / 4, "targets"),
     buckets: acquire(tokens * 4, "buckets"),
     order: acquire(tokens, "order"),
-    ropeTables: ropes.map(({ frequencies }) => acquire(tokens * frequencies.length * 2, "rope table")),
+    ropeTables: ropes.map(({ frequencies, long }) =>
+      acquire(rotary(frequencies.length, long !== undefined), "rope table")
+    ),
   };
 }
 
@@ -140,9 +160,10 @@ export class Pass {
     readonly options: PassOptions,
   ) {
     this.#recording = plan.recorder.finish(gpu);
-    const { capacity } = options;
-    gpu.write(plan.batch.everyToken.buffer, Uint32Array.from({ length: capacity.tokens }, (_, i) => i));
-    parameters.spec.ropes.forEach((_, index) => this.#writeRopeTable(index, false));
+    const { ropes } = parameters.spec;
+    ropes.forEach((_, index) => this.#writeRopeTable(index, false));
+    // With a cache each sequence chooses for itself, among both halves of the table.
+    if (options.cache) ropes.forEach(({ long }, index) => long && this.#writeRopeTable(index, true));
   }
 
   /**
@@ -150,6 +171,7 @@ export class Pass {
    * Transformers the padded one, is longer than its limit.
    */
   useLongest(tokens: number): void {
+    if (this.options.cache) return;
     this.parameters.spec.ropes.forEach(({ long }, index) => {
       const isLong = long !== undefined && tokens > long.after;
       if (isLong !== this.#longRopes[index]) this.#writeRopeTable(index, isLong);
@@ -159,8 +181,10 @@ export class Pass {
   #writeRopeTable(index: number, isLong: boolean): void {
     const { frequencies, long, scale } = this.parameters.spec.ropes[index];
     const chosen = isLong && long ? long.frequencies : frequencies;
-    const table = ropeTable(chosen, this.options.capacity.tokens, scale);
-    this.gpu.write(this.plan.batch.ropeTables[index].buffer, table);
+    const { cache, capacity } = this.options;
+    const table = ropeTable(chosen, cache?.positions ?? capacity.tokens, scale);
+    const byteOffset = cache && isLong ? table.byteLength : 0;
+    this.gpu.write(this.plan.batch.ropeTables[index].buffer, table, byteOffset);
     this.#longRopes[index] = isLong;
   }
 
@@ -175,7 +199,9 @@ export class Pass {
 
   /** Packs a micro-batch for {@link Pass.submit}; may run while the GPU works on another. */
   pack(sequences: readonly Sequence[]): PackedBatch {
-    const batch = packBatch(sequences, this.parameters.spec.vocabulary, attentionTile(this.gpu));
+    const { cache } = this.options;
+    const { vocabulary } = this.parameters.spec;
+    const batch = packBatch(sequences, vocabulary, attentionTile(this.gpu), cache?.positions);
     if (!this.fits(batch.sizes)) {
       const { capacity } = this.options;
       throw new RangeError(
@@ -183,7 +209,7 @@ export class Pass {
           `${capacity.tokens} tokens and ${capacity.rows} rows`,
       );
     }
-    const longest = Math.max(...sequences.map(({ ids }) => ids.length));
+    const longest = Math.max(...sequences.map(({ ids, cached }) => ids.length + (cached?.count ?? 0)));
     if (this.gpu.isSoftware && longest > MAX_SOFTWARE_ITERATIONS) {
       throw new RangeError(
         `a sequence of ${longest} tokens: ${this.gpu.name} ends loops after 65,535 iterations without a word, so at most ` +
@@ -224,8 +250,8 @@ export class Pass {
     const slots = this.plan.batch;
     for (
       const name of [
-        ...["ids", "positions", "queryTiles", "keyTiles", "rowTokens", "rowPositions"] as const,
-        ...["rowQueryTiles", "rowKeyTiles", "targets", "buckets", "order"] as const,
+        ...["ids", "positions", "keyRows", "queryTiles", "keyTiles", "rowTokens", "rowPositions"] as const,
+        ...["rowKeyRows", "rowQueryTiles", "rowKeyTiles", "targets", "buckets", "order"] as const,
       ]
     ) {
       this.gpu.write(slots[name].buffer, batch[name]);

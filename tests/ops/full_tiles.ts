@@ -121,6 +121,7 @@ export const FULL_TILES: Readonly<Record<string, readonly FullTile[]>> = {
     ...[true, false].flatMap((CAP) => rows("cross_entropy_gradient", { CAP })),
     ...rows("argmax"),
   ],
+  kv_cache: [elementwise("kv_cache_write", {}, (p) => p.rows * p.heads * p.head_dim * 2)],
   storage: ["adamw", "average"].flatMap((kernel) =>
     [true, false].map((LOWER) => elementwise(kernel, { BF16: true, LOWER }, (p) => p.count / 2))
   ),
