@@ -13,7 +13,7 @@ import type { Gpu } from "../engine/gpu/context.ts";
 import { recordAveraging } from "../engine/train/averaging.ts";
 import { loadParameters } from "../engine/train/load.ts";
 import { saveAtomic } from "../engine/io/atomic.ts";
-import { Model } from "../engine/train/model.ts";
+import { Model } from "../engine/infer/model.ts";
 import { Parameters } from "../engine/train/params.ts";
 import { Anchor } from "../pipeline/anchor.ts";
 import { type FinetuneConfig, resolveSettings } from "../pipeline/config.ts";

@@ -13,10 +13,11 @@ import { parseArgs } from "node:util";
 import type { Benchmark, BenchResult } from "./benchmark.ts";
 import { type Environment, environment } from "./environment.ts";
 import { gemmBenchmark } from "./gemm.ts";
+import { generateBenchmark } from "./generate.ts";
 import { memoryBenchmark } from "./memory.ts";
 import { stepBenchmark } from "./step.ts";
 
-const BENCHMARKS: Benchmark[] = [stepBenchmark, gemmBenchmark, memoryBenchmark];
+const BENCHMARKS: Benchmark[] = [stepBenchmark, gemmBenchmark, memoryBenchmark, generateBenchmark];
 
 function usage(problem: string): never {
   console.error(problem);

@@ -1,6 +1,7 @@
 /** The optimizer step of fingerprinting on the demo shape, beside the peers a user could pick instead. */
 import { fileURLToPath } from "node:url";
 import type { Benchmark, BenchOptions, BenchResult } from "./benchmark.ts";
+import { pythonWith } from "./python.ts";
 import { Peer, type PeerCommand, PeerError } from "./peer.ts";
 import { significant, type Spread, spread } from "./statistics.ts";
 
@@ -21,23 +22,6 @@ function deno(file: string, args: string[], options: BenchOptions): PeerCommand 
     // The driver's shader cache is off, so that a first step is one on a machine that has never run it.
     env: { MESA_SHADER_CACHE_DISABLE: "true", LP_NUM_THREADS: String(options.threads) },
   };
-}
-
-async function pythonWith(modules: string, options: BenchOptions): Promise<string | undefined> {
-  const candidates = [options.python, Deno.env.get("WHORL_PYTHON"), "python3", "python"];
-  for (const command of candidates) {
-    if (!command) continue;
-    try {
-      const { success } = await new Deno.Command(command, {
-        args: ["-c", `import ${modules}`],
-        stdout: "null",
-        stderr: "null",
-      }).output();
-      if (success) return command;
-    } catch {
-      // Not there: the next one.
-    }
-  }
 }
 
 async function torch(
