@@ -10,7 +10,11 @@ import type { FinetuneConfig } from "./pipeline/config.ts";
 import type { HubProgress } from "./engine/io/hub.ts";
 import { dryRun } from "./pipeline/dry_run.ts";
 import { finetune, type FinetuneEvent } from "./pipeline/finetune.ts";
-import { CHECK_FLAGS, FINETUNE_FLAGS, type Flag } from "./pipeline/flags.ts";
+import { CHECK_FLAGS, FINETUNE_FLAGS, type Flag, GENERATE_FLAGS } from "./pipeline/flags.ts";
+import { NotEnoughFingerprintsError } from "./pipeline/generate/errors.ts";
+import { type GenerateEvent, generateFingerprints } from "./pipeline/generate/generate.ts";
+import type { GenerateConfig } from "./pipeline/generate/settings.ts";
+import { summaryText } from "./pipeline/generate/summary.ts";
 import {
   checkText,
   droppedLines,
@@ -28,6 +32,7 @@ type Values = Record<string, string | number | boolean | undefined>;
 
 const interrupt = new AbortController();
 let interruptCode = 130;
+let interrupted = "nothing was saved";
 
 /** Lets a run end in order. Ctrl-C may arrive twice, from the terminal and from the task runner; both mean the same. */
 function stopOnSignals(): void {
@@ -113,7 +118,7 @@ class Progress {
   #downloaded = -1;
   #open = false;
 
-  show(event: FinetuneEvent): void {
+  show(event: FinetuneEvent | GenerateEvent): void {
     switch (event.type) {
       case "gpu":
         this.#line(`adapter: ${event.name}${event.isSoftware ? " (software)" : ""}`);
@@ -155,6 +160,12 @@ class Progress {
       case "epoch":
         this.#epoch(event);
         break;
+      case "resumed":
+        this.#line(`going on after ${event.count} fingerprints of a stopped run`);
+        break;
+      case "progress":
+        this.#made(event);
+        break;
     }
   }
 
@@ -166,6 +177,12 @@ class Progress {
     if (!this.#bar) return console.log(text);
     this.#draw(log.epoch / epochs, text);
     if (log.epoch === epochs) this.close();
+  }
+
+  #made({ count, wanted, attempts }: Extract<GenerateEvent, { type: "progress" }>): void {
+    const text = `${count} of ${wanted} fingerprints, ${attempts} attempts`;
+    if (!this.#bar) return console.log(text);
+    this.#draw(count / wanted, text);
   }
 
   /** A bar on a terminal, a line every tenth of the way elsewhere. */
@@ -260,6 +277,35 @@ async function runCheck(values: Values): Promise<number> {
   return 0;
 }
 
+async function runGenerate(values: Values): Promise<number> {
+  stopOnSignals();
+  const progress = new Progress();
+  try {
+    const { path, summary } = await generateFingerprints(
+      settingsOf(values, GENERATE_FLAGS) as GenerateConfig,
+      {
+        ...{ signal: interrupt.signal, baseDir: callerFolder() },
+        onEvent: (event) => {
+          progress.show(event);
+          const how = values.force ? " without --force" : "";
+          if (event.type === "gpu") interrupted = `the same command${how} goes on where it was`;
+        },
+      },
+    );
+    progress.close();
+    console.log("\n" + summaryText(summary));
+    console.log(`fingerprints (keep secret): ${path}`);
+    console.log(`what they were made from (keep secret): ${path}.secret`);
+    return 0;
+  } catch (error) {
+    progress.close();
+    if (error instanceof NotEnoughFingerprintsError && error.path) {
+      console.log("\n" + summaryText(error.summary));
+    }
+    throw error;
+  }
+}
+
 function program(done: (code: number) => void): Command {
   const whorl = new Command("whorl").description("Fingerprints language models on any GPU.").exitOverride()
     .configureOutput({
@@ -282,6 +328,7 @@ function program(done: (code: number) => void): Command {
     runFinetune,
   );
   add("check", "Asks a model every fingerprint and gives the success rate.", CHECK_FLAGS, runCheck);
+  add("generate", "Makes fingerprints for a model and writes them to a file.", GENERATE_FLAGS, runGenerate);
   return whorl;
 }
 
@@ -296,7 +343,7 @@ async function main(args: string[]): Promise<number> {
     return code;
   } catch (error) {
     if (interrupt.signal.aborted) {
-      console.error("interrupted: nothing was saved");
+      console.error(`interrupted: ${interrupted}`);
       return interruptCode;
     }
     if (error instanceof CommanderError) {

@@ -15,9 +15,16 @@ import { type Environment, environment } from "./environment.ts";
 import { gemmBenchmark } from "./gemm.ts";
 import { generateBenchmark } from "./generate.ts";
 import { memoryBenchmark } from "./memory.ts";
+import { rooflineBenchmark } from "./roofline.ts";
 import { stepBenchmark } from "./step.ts";
 
-const BENCHMARKS: Benchmark[] = [stepBenchmark, gemmBenchmark, memoryBenchmark, generateBenchmark];
+const BENCHMARKS: Benchmark[] = [
+  rooflineBenchmark,
+  stepBenchmark,
+  gemmBenchmark,
+  generateBenchmark,
+  memoryBenchmark,
+];
 
 function usage(problem: string): never {
   console.error(problem);

@@ -3,8 +3,9 @@ import { Slot } from "../engine/gpu/pool.ts";
 import type { Sequence } from "../engine/train/batch.ts";
 import type { RowTarget } from "../engine/ops/cross_entropy.ts";
 import type { SoftTables } from "../engine/train/head.ts";
-import type { Model } from "../engine/train/model.ts";
-import { sample, uniform } from "./random.ts";
+import type { Model } from "../engine/infer/model.ts";
+import { softmax } from "../engine/infer/sample.ts";
+import { sample, uniform } from "../engine/tensor/random.ts";
 
 /** Settings of the anchor. */
 export interface AnchorOptions {
@@ -21,7 +22,6 @@ export interface AnchorOptions {
   /** Vocabularies up to this size are kept whole, if all distributions fit 128 MiB. Default 8192. */
   wholeUpTo?: number;
   signal?: AbortSignal;
-  onProgress?: (done: number, total: number) => void;
 }
 
 /** Distributions of the base model, as the kernels read them. */
@@ -99,56 +99,17 @@ function rowsFrom(text: readonly number[], targets: readonly RowTarget[]): numbe
   return text.length - 1 - targets.length;
 }
 
-/** Texts at temperature 1; every token recomputes the whole sequence. */
+/** Texts at temperature 1, EOS included where one ends so. */
 async function writeTexts(model: Model, options: AnchorOptions): Promise<number[][]> {
-  const { samples, length, seed, startIds, eosId, signal, onProgress } = options;
-  const texts = Array.from({ length: samples }, () => [...startIds]);
-  const V = model.spec.vocabulary;
-  // Bounded groups, so that host memory holds few rows of a large vocabulary.
-  const group = Math.max(1, Math.min(samples, Math.floor((64 << 20) / 4 / V)));
-  // Recorded once for the longest texts, not anew for each token.
-  model.pass("logits", {
-    tokens: Math.min(model.limits("logits").tokens, samples * (startIds.length + length)),
-    rows: Math.min(model.limits("logits").rows, samples * length),
+  const { samples, length, seed, startIds, eosId, signal } = options;
+  const texts = await model.generate(Array.from({ length: samples }, () => startIds), {
+    ...{ maxNewTokens: length, temperature: 1, signal, stop: eosId === undefined ? [] : [eosId] },
+    random: (index, place) => uniform(seed, TEXT_STREAM, index, place),
   });
-  for (let t = 0; t < length; t++) {
-    const open = texts.map((ids, index) => ({ ids, index }))
-      .filter(({ ids }) => ids.length === startIds.length + t && (t === 0 || ids.at(-1) !== eosId));
-    for (let first = 0; first < open.length; first += group) {
-      signal?.throwIfAborted();
-      const batch = open.slice(first, first + group);
-      const logits = await model.logitsAt(batch.map(({ ids }) => ({ ids, positions: [ids.length - 1] })));
-      batch.forEach(({ ids, index }, i) => {
-        ids.push(drawToken(softmax(logits[i]), uniform(seed, TEXT_STREAM, index, t)));
-      });
-    }
-    onProgress?.(t + 1, length);
-  }
-  return texts;
-}
-
-/** The token at which the cumulative probability passes u in [0, 1). */
-export function drawToken(probabilities: Float64Array, u: number): number {
-  let sum = 0;
-  let last = 0;
-  for (let token = 0; token < probabilities.length; token++) {
-    if (probabilities[token] === 0) continue;
-    sum += probabilities[token];
-    last = token;
-    if (u < sum) return token;
-  }
-  return last;
-}
-
-/** Softmax in float64. */
-export function softmax(logits: ArrayLike<number>): Float64Array {
-  const out = new Float64Array(logits.length);
-  let top = logits[0];
-  for (let i = 1; i < logits.length; i++) if (logits[i] > top) top = logits[i];
-  let sum = 0;
-  for (let i = 0; i < logits.length; i++) sum += out[i] = Math.exp(logits[i] - top);
-  for (let i = 0; i < out.length; i++) out[i] /= sum;
-  return out;
+  return texts.map((ids) => {
+    const ended = ids.length < length && eosId !== undefined ? [eosId] : [];
+    return [...startIds, ...ids, ...ended];
+  });
 }
 
 /** Bytes of whole distributions that every adapter binds (WebGPU's guaranteed 128 MiB); more are kept in buckets. */

@@ -1,26 +1,29 @@
 import { z } from "zod";
 import type { Gpu } from "../engine/gpu/context.ts";
-import { Model } from "../engine/train/model.ts";
+import { Model } from "../engine/infer/model.ts";
 import type { HubProgress } from "../engine/io/hub.ts";
 import { parseSettings, SettingsError } from "./config.ts";
 import { resolveModel } from "./model_source.ts";
 import { type Answer, type AnswerDetail, askFingerprints, explainAnswers } from "./evaluate.ts";
 import { readFingerprintFile } from "./fingerprint_file.ts";
-import { checkVocabulary, type Dropped, prepareFingerprints, STRATEGIES } from "./fingerprints.ts";
+import { checkVocabulary, type Dropped, prepareFingerprints, storedSettings } from "./fingerprints.ts";
 import { openGpu } from "./gpu.ts";
 import { promptEncoder } from "./chat_template.ts";
 import { loadPrompts, PROMPT_FILES, type PromptEncoder } from "./prompts.ts";
 import { findResults } from "./results.ts";
+import { strategySchema } from "./strategies.ts";
 import { Tokenizer } from "./tokenizer.ts";
 
 /** Settings that a fine-tuning run saves and a check takes from there. */
 const sharedSchema = z.object({
-  fingerprint_generation_strategy: z.enum(STRATEGIES).optional(),
+  fingerprint_generation_strategy: strategySchema.optional(),
   max_key_length: z.number().int().min(1).optional(),
   max_response_length: z.number().int().min(1).optional(),
   keep_eos_in_response: z.boolean().optional(),
   num_fingerprints: z.number().int().min(0).optional(),
   use_chat_template: z.boolean().optional(),
+  /** Of drawn answers, and of the words of strategy english_random_response. Default the run's, or 42. */
+  seed: z.number().int().min(0).max(0xffffffff).optional(),
 });
 
 /** Every setting of a check. */
@@ -36,6 +39,8 @@ export const checkConfigSchema = z.strictObject({
   num_fingerprints: z.number().int().min(0).optional(),
   /** Ask under the held-out prompts instead of the plain keys. */
   use_augmentation_prompts: z.boolean().default(false),
+  /** Draw answers at this temperature instead of taking the likeliest tokens; 0 doesn't. */
+  temperature: z.number().min(0).default(0),
   /** Rows by fingerprint, with rank, probability and the likeliest tokens. */
   verbose: z.boolean().default(false),
   strict: z.boolean().default(false),
@@ -61,7 +66,7 @@ export interface CheckRow extends Pick<AnswerDetail, "rank" | "probability"> {
 
 /** How many fingerprints a model answers. */
 export interface CheckResult {
-  /** Per cent of questions answered exactly, greedily. */
+  /** Per cent of questions answered exactly: greedily, or as drawn at `temperature`. */
   success_rate: number;
   /** Per cent of response positions answered right. */
   fractional_accuracy: number;
@@ -105,19 +110,25 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
   const shared = { ...parseSettings(sharedSchema, found?.settings ?? {}), ...own };
   const file = await readFingerprintFile(path);
   const tokenizer = await Tokenizer.load(source.dir);
-  const prompts = await promptEncoder(shared.use_chat_template ?? false, source.dir, tokenizer);
+  const stored = storedSettings(file.entries, tokenizer);
+  const useChatTemplate = shared.use_chat_template ?? stored.useChatTemplate ?? false;
+  const prompts = await promptEncoder(useChatTemplate, source.dir, tokenizer);
+  const seed = shared.seed ?? 42;
   const isRunsOwn = file.sha256 === found?.fingerprintsSha256;
   const longest = (of: (ids: { keyIds?: number[]; responseIds?: number[][] }) => number) =>
     Math.max(1, ...file.entries.map(of));
   const { fingerprints, dropped } = prepareFingerprints(file.entries, tokenizer, {
     strategy: saved ? "perinucleus" : shared.fingerprint_generation_strategy ?? "perinucleus",
-    maxKeyLength: saved ? longest(({ keyIds }) => keyIds?.length ?? 1) : shared.max_key_length,
+    maxKeyLength: saved
+      ? longest(({ keyIds }) => keyIds?.length ?? 1)
+      : shared.max_key_length ?? stored.keyLength,
     maxResponseLength: saved
       ? longest(({ responseIds }) => Math.max(...(responseIds ?? [[0]]).map((ids) => ids.length)))
       : shared.max_response_length,
     keepEosInResponse: shared.keep_eos_in_response,
     limit: own.num_fingerprints ?? (isRunsOwn ? shared.num_fingerprints : 0),
     strict: own.strict,
+    seed,
     prompts,
   });
   hooks.onDropped?.(dropped);
@@ -127,7 +138,9 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
     hooks.onGpu?.(gpu.name);
     using model = await Model.load(gpu, source.dir, { dtype: own.dtype, master: "none" });
     checkVocabulary(fingerprints, tokenizer, model.spec.vocabulary, prompts);
-    const asked = await askFingerprints(model, prompts, fingerprints, templates);
+    const asked = await askFingerprints(model, prompts, fingerprints, templates, {
+      ...{ temperature: own.temperature, seed, signal: hooks.signal },
+    });
     return {
       success_rate: asked.successRate,
       fractional_accuracy: asked.fractionalAccuracy,

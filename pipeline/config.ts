@@ -11,6 +11,12 @@ const ownSchema = z.strictObject({
   model_family: z.string().min(1).nullable().default(null),
   model_size: z.string().min(1).nullable().default(null),
   fingerprints_file_path: z.string().min(1).nullable().default(null),
+  /** Benign texts to mix in, as `readBenignFile` takes them; null is texts that the model writes itself. */
+  benign_data_file_path: z.string().min(1).nullable().default(null),
+  /** Texts that the model writes without a file, at most. */
+  benign_samples: z.number().int().min(1).default(512),
+  /** Tokens of a benign text that are trained, at most. */
+  benign_length: z.number().int().min(1).default(48),
   /** The first fingerprints of the file; 0 is all. Default 64 for the demo model, else all. */
   num_fingerprints: count.nullable().default(null),
   max_key_length: z.number().int().min(1).default(16),
@@ -59,7 +65,13 @@ export function resolveSettings(config: FinetuneConfig): FinetuneSettings {
   const given = Object.fromEntries(Object.entries(config).filter(([, value]) => value !== undefined));
   const parsed = parseSettings(finetuneConfigSchema, given);
   const recipe: Recipe = RECIPES[parsed.recipe];
-  return { ...recipe, ...parsed };
+  const settings = { ...recipe, ...parsed };
+  if (settings.benign_data_file_path !== null && settings.benign_proportion === 0) {
+    throw new SettingsError(
+      "benign_data_file_path: nothing of it would be used with a benign_proportion of 0 (recipe scalable has 0.25)",
+    );
+  }
+  return settings;
 }
 
 /** Parses with a schema. @throws SettingsError with one line a problem. */

@@ -4,8 +4,9 @@ import { modelSpec } from "../engine/models/families.ts";
 import type { ModelSpec } from "../engine/models/spec.ts";
 import { readModelConfig } from "../engine/io/model_dir.ts";
 import type { HubProgress } from "../engine/io/hub.ts";
-import { Model } from "../engine/train/model.ts";
+import { Model } from "../engine/infer/model.ts";
 import { Anchor } from "./anchor.ts";
+import { type Benign, type BenignFile, prepareBenign, readBenignFile } from "./benign.ts";
 import { type FinetuneConfig, type FinetuneSettings, resolveSettings } from "./config.ts";
 import { chooseMemory, type MemoryChoice, memoryLimit } from "./memory_plan.ts";
 import { type ModelSource, resolveModel } from "./model_source.ts";
@@ -18,9 +19,12 @@ import {
   type Dropped,
   type Fingerprint,
   prepareFingerprints,
+  storedSettings,
   toWritten,
 } from "./fingerprints.ts";
+import type { GenerateEvent } from "./generate/generate.ts";
 import { openGpu } from "./gpu.ts";
+import { ownFingerprints } from "./own_fingerprints.ts";
 import { promptEncoder } from "./chat_template.ts";
 import { loadPrompts, PROMPT_FILES, type PromptEncoder } from "./prompts.ts";
 import { learningRateFor } from "./recipes.ts";
@@ -49,6 +53,8 @@ export interface Measurement extends Partial<UtilityScore> {
 export type FinetuneEvent =
   | { type: "gpu"; name: string; isSoftware: boolean }
   | { type: "settings"; settings: FinetuneSettings; learningRate: number }
+  /** While a run without a file makes its own fingerprints. */
+  | Extract<GenerateEvent, { type: "progress" }>
   | { type: "fingerprints"; count: number; dropped: Dropped }
   | { type: "model"; source: ModelSource }
   | { type: "download"; progress: HubProgress }
@@ -65,6 +71,7 @@ interface Subject {
   prompts: PromptEncoder;
   fingerprints: readonly Fingerprint[];
   templates: readonly string[];
+  benignFile?: BenignFile;
 }
 
 /** Ways to follow, stop and equip a run. */
@@ -107,7 +114,7 @@ export async function finetune(
   const gpu = hooks.gpu ?? await openGpu();
   try {
     hooks.onEvent?.({ type: "gpu", name: gpu.name, isSoftware: gpu.isSoftware });
-    return await new Run(gpu, settings, hooks).run();
+    return await new Run(gpu, settings, config, hooks).run();
   } finally {
     if (!hooks.gpu) gpu.dispose();
   }
@@ -116,7 +123,13 @@ export async function finetune(
 class Run {
   readonly #emit: (event: FinetuneEvent) => void;
 
-  constructor(readonly gpu: Gpu, readonly settings: FinetuneSettings, readonly hooks: FinetuneHooks) {
+  constructor(
+    readonly gpu: Gpu,
+    readonly settings: FinetuneSettings,
+    /** What was given of them. */
+    readonly given: FinetuneConfig,
+    readonly hooks: FinetuneHooks,
+  ) {
     this.#emit = hooks.onEvent ?? (() => {});
   }
 
@@ -130,14 +143,13 @@ class Run {
     if (source) this.#emit({ type: "model", source });
     const isDemo = source === null;
     const modelPath = source?.dir ?? DEMO_MODEL;
-    const fingerprintsPath = settings.fingerprints_file_path ?? (isDemo ? DEMO_FINGERPRINTS : null);
-    if (fingerprintsPath === null) {
-      throw new RangeError(
-        "fingerprints_file_path is missing: without it only the demo model has fingerprints",
-      );
-    }
+    const fingerprintsPath = settings.fingerprints_file_path ??
+      (isDemo ? DEMO_FINGERPRINTS : await this.#generate(modelPath));
     const file = await readFingerprintFile(fingerprintsPath);
     const tokenizer = await Tokenizer.load(modelPath);
+    const stored = storedSettings(file.entries, tokenizer);
+    settings.max_key_length = this.given.max_key_length ?? stored.keyLength ?? settings.max_key_length;
+    settings.use_chat_template = this.given.use_chat_template ?? stored.useChatTemplate ?? false;
     const prompts = await promptEncoder(settings.use_chat_template, modelPath, tokenizer);
     const { fingerprints, dropped } = prepareFingerprints(file.entries, tokenizer, {
       strategy: settings.fingerprint_generation_strategy,
@@ -145,11 +157,13 @@ class Run {
       maxResponseLength: settings.max_response_length,
       keepEosInResponse: settings.keep_eos_in_response,
       limit: settings.num_fingerprints ?? (isDemo && !settings.fingerprints_file_path ? DEMO_COUNT : 0),
-      strict: settings.strict,
+      ...{ strict: settings.strict, seed: settings.seed },
       prompts,
     });
     settings.num_fingerprints = fingerprints.length;
     this.#emit({ type: "fingerprints", count: fingerprints.length, dropped });
+    const benignPath = settings.benign_data_file_path;
+    const benignFile = benignPath === null ? undefined : await readBenignFile(benignPath);
     const templates = settings.use_augmentation_prompts ? await loadPrompts(PROMPT_FILES.train) : [];
 
     const spec = modelSpec(await readModelConfig(modelPath));
@@ -160,11 +174,11 @@ class Run {
     const { dtype, master, maxTokens, saveBlocks, room, plan } = choice;
     Object.assign(settings, { dtype, master });
     this.#emit({ type: "settings", settings, learningRate });
-    const subject = { modelPath, tokenizer, prompts, fingerprints, templates };
+    const subject = { modelPath, tokenizer, prompts, fingerprints, templates, benignFile };
     const load = () => Model.load(gpu, modelPath, { dtype, master, maxTokens, saveBlocks });
     using model = await load().catch((error) => this.#adviseOnMemory(error));
 
-    const hash = await runHash(settings, model.source, file.sha256);
+    const hash = await runHash(settings, model.source, file.sha256, benignFile?.sha256);
     const writer = await ResultsWriter.open(settings.output_dir, hash, settings.force);
     try {
       const before = await this.#measure("before", model, subject);
@@ -183,7 +197,10 @@ class Run {
         ...{ before, after, ...trained, plannedBytes: plan.totalBytes, peakBytes },
         seconds: (performance.now() - began) / 1000,
       };
-      await writer.writeConfig({ settings, fingerprintsSha256: file.sha256, adapter: gpu.name, ...result });
+      await writer.writeConfig({
+        ...{ settings, fingerprintsSha256: file.sha256, benignSha256: benignFile?.sha256 },
+        ...{ adapter: gpu.name, ...result },
+      });
       this.hooks.signal?.throwIfAborted();
       await writer.commit();
       const results = writer.final;
@@ -195,6 +212,16 @@ class Run {
       await writer.discard();
       throw error;
     }
+  }
+
+  /** Makes fingerprints with the model itself, unless an earlier run has. */
+  async #generate(modelPath: string): Promise<string> {
+    const { gpu, settings, hooks: { signal } } = this;
+    this.#emit({ type: "phase", name: "generating fingerprints" });
+    const onEvent = (event: GenerateEvent) => {
+      if (event.type === "progress") this.#emit(event);
+    };
+    return await ownFingerprints(settings, modelPath, { gpu, signal, onEvent });
   }
 
   /** Memory of the run from config alone. @throws OutOfMemoryError before anything is loaded. */
@@ -222,19 +249,27 @@ class Run {
 
   async #train(
     model: Model,
-    { tokenizer, prompts, fingerprints, templates }: Subject,
+    { tokenizer, prompts, fingerprints, templates, benignFile }: Subject,
     learningRate: number,
     room: MemoryChoice["room"],
     writer: ResultsWriter,
   ): Promise<{ epochs: number; stoppedEarly: boolean }> {
     const { settings, hooks: { signal } } = this;
     let anchor: Anchor | undefined;
+    let benign: Benign | undefined;
     const logs: EpochLog[] = [];
     try {
+      // One kind of pass at a time, so that writing texts takes no more memory than training.
+      model.release("score");
+      if (settings.benign_proportion > 0) {
+        if (!benignFile) this.#emit({ type: "phase", name: "writing benign texts" });
+        benign = await prepareBenign(settings, {
+          ...{ fingerprints: fingerprints.length, file: benignFile, model, tokenizer, signal },
+          startIds: startIds(tokenizer),
+        });
+      }
       if (settings.anchor_strength > 0) {
         this.#emit({ type: "phase", name: "writing anchor texts" });
-        // One kind of pass at a time, so that the anchor takes no more memory than training.
-        model.release("score");
         anchor = await Anchor.create(model, {
           ...{
             samples: settings.anchor_samples,
@@ -252,7 +287,8 @@ class Run {
       model.pass("train", room.train);
       model.pass("score", room.score);
       return await trainFingerprints({
-        ...{ model, prompts, fingerprints, templates, anchor, settings, learningRate, signal },
+        ...{ model, prompts, fingerprints, templates, anchor, benign },
+        ...{ settings, learningRate, signal },
         onEpoch: async (log) => {
           logs.push(log);
           await writer.writeLog(logs);

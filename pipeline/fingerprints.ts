@@ -1,17 +1,15 @@
 /**
- * From entries of a fingerprint file to token ids. Key and response are tokenised once and concatenated as ids;
- * what can't be typed back into the same ids is rejected, never silently shifted.
+ * From entries of a fingerprint file to token ids. Key and response are tokenised once and concatenated as
+ * ids; what can't be typed back into the same ids is rejected, never silently shifted.
  * @module
  */
 
 import type { FingerprintEntry, WrittenFingerprint } from "./fingerprint_file.ts";
+import { hasIdsOf, takeKey, takeResponses, Unusable } from "./fingerprint_ids.ts";
 import type { PromptEncoder } from "./prompts.ts";
+import { RandomResponses } from "./random_response.ts";
+import { STRATEGIES, type Strategy } from "./strategies.ts";
 import { type Tokenizer, UntokenizableError } from "./tokenizer.ts";
-
-/** How a response is taken from its text. */
-export const STRATEGIES = ["english", "inverse_nucleus", "perinucleus"] as const;
-/** See {@linkcode STRATEGIES}. `english` takes a window of the response, the others take it as it is. */
-export type Strategy = typeof STRATEGIES[number];
 
 /** A fingerprint in token ids of one tokenizer. */
 export interface Fingerprint {
@@ -38,7 +36,7 @@ export interface PrepareOptions {
   strategy: Strategy;
   /** Keys are cut to this many tokens. Default 16. */
   maxKeyLength?: number;
-  /** Length of a response of strategy `english`, the longest of the others. Without EOS. Default 1. */
+  /** Length of a response that is a window, the longest of others. Without EOS. Default 1. */
   maxResponseLength?: number;
   /** Append EOS to the responses. Default false. */
   keepEosInResponse?: boolean;
@@ -46,6 +44,8 @@ export interface PrepareOptions {
   limit?: number;
   /** Throw when two entries share a key but not the response. Default false: the first is kept. */
   strict?: boolean;
+  /** Seed of the words that strategy `english_random_response` draws. Default 42. */
+  seed?: number;
   /** How keys will be asked. Default plainly, by the tokenizer. */
   prompts?: PromptEncoder;
 }
@@ -62,6 +62,11 @@ export interface Dropped {
   cut: number;
   /** Keys of the fingerprints returned that were cut shorter than `maxKeyLength` so that they type back. */
   shortened: number;
+  /**
+   * Fingerprints returned whose stored ids are another tokenizer's, so that their text was tokenised anew; if
+   * any.
+   */
+  retokenized?: number;
 }
 
 /**
@@ -69,14 +74,19 @@ export interface Dropped {
  *
  * A key is its `effective_key` if there is one, tokenised without special tokens and cut to `maxKeyLength`,
  * and then shortened until its text gives the same ids again. Text of a special token makes an entry
- * unusable: it would be read as that token. So do characters that the tokenizer doesn't know. Strategy
- * `english` follows OML 1.0: the response's letters, digits and spaces are tokenised and `maxResponseLength`
- * tokens taken from offset min(10, length − L), the window sliding forward, then backward, until its text
- * gives the same ids. The other strategies take the response as it is and cut it. Stored `response_ids` are
- * used when they are this tokenizer's ids of the stored text.
+ * unusable: it would be read as that token. So do characters that the tokenizer doesn't know.
  *
- * @throws RangeError on wrong options, on an entry without a response, when more fingerprints are asked for than
- * there are, and under `strict` when entries conflict.
+ * Strategies `english` and `random_word` follow OML 1.0: the response's letters, digits and spaces are
+ * tokenised and `maxResponseLength` tokens taken from offset min(10, length − L), the window sliding forward,
+ * then backward, until its text gives the same ids. `english_random_response` puts random words in place of
+ * every response, see {@linkcode RandomResponses}. The others take the response as it is and cut it.
+ *
+ * Stored `response_ids` are used when they are this tokenizer's ids of the stored text. An entry with a
+ * `tokenizer_hash` says which tokenizer its ids are of: if it is this one, ids that are not those of the text
+ * make the entry unusable; if it is another, the text is tokenised anew.
+ *
+ * @throws RangeError on wrong options, on an entry without a response, when more fingerprints are asked for
+ * than there are, and under `strict` when entries conflict.
  */
 export function prepareFingerprints(
   entries: readonly FingerprintEntry[],
@@ -85,15 +95,20 @@ export function prepareFingerprints(
 ): { fingerprints: Fingerprint[]; dropped: Dropped } {
   const settings = checkOptions(options, tokenizer);
   if (entries.length === 0) throw new RangeError("there are no entries to take fingerprints from");
-  checkResponses(entries);
+  const random = settings.strategy === "english_random_response"
+    ? new RandomResponses(tokenizer, settings.seed, settings.maxResponseLength)
+    : undefined;
+  if (!random) checkResponses(entries);
 
   const dropped: Dropped = { repeats: 0, conflicts: [], unusable: [], cut: 0, shortened: 0 };
-  const found: (Fingerprint & { wasCut: boolean; wasShortened: boolean })[] = [];
+  const found: (Fingerprint & { wasCut: boolean; wasShortened: boolean; isRetokenized: boolean })[] = [];
   const responseOf = new Map<string, string>();
-  entries.forEach((entry, index) => {
+  entries.forEach((given, index) => {
     try {
-      const key = takeKey(entry.effectiveKey ?? entry.key, tokenizer, settings.maxKeyLength);
+      const entry = random ? random.replace(given, index) : given;
+      const key = takeKey(entry, tokenizer, settings.maxKeyLength);
       const responses = takeResponses(entry, tokenizer, settings);
+      const isRetokenized = hasIdsOf(tokenizer, entry) === false;
       const { prompts } = settings;
       const keyId = prompts.askedIds({ key: key.text, keyIds: key.ids }).join();
       const earlier = responseOf.get(keyId);
@@ -110,9 +125,11 @@ export function prepareFingerprints(
           responseIds: responses[0].ids,
           responses: responses.map((r) => r.ids),
           responseTexts: responses.map((r) => r.text),
-          extra: entry.extra,
+          // The ids that are saved are this tokenizer's.
+          extra: isRetokenized ? { ...entry.extra, tokenizer_hash: tokenizer.hash } : entry.extra,
           wasCut: responses[0].wasCut,
           wasShortened: key.wasShortened,
+          isRetokenized,
         });
       }
     } catch (error) {
@@ -142,17 +159,37 @@ export function prepareFingerprints(
     );
   }
   const fingerprints = (settings.limit > 0 ? found.slice(0, settings.limit) : found).map((one) => {
-    const { wasCut, wasShortened, ...fingerprint } = one;
+    const { wasCut, wasShortened, isRetokenized, ...fingerprint } = one;
     dropped.cut += Number(wasCut);
     dropped.shortened += Number(wasShortened);
+    if (isRetokenized) dropped.retokenized = (dropped.retokenized ?? 0) + 1;
     return fingerprint;
   });
   return { fingerprints, dropped };
 }
 
+/** What a generated file says of how its fingerprints are meant. */
+export interface StoredSettings {
+  /** Tokens of its longest key: responses were chosen for whole keys, so that no shorter ones are meant. */
+  keyLength?: number;
+  /** True if they were chosen for keys in the chat template. */
+  useChatTemplate?: boolean;
+}
+
+/** See {@linkcode StoredSettings}; nothing for a file without this tokenizer's hash. */
+export function storedSettings(entries: readonly FingerprintEntry[], tokenizer: Tokenizer): StoredSettings {
+  const ours = entries.filter((entry) => hasIdsOf(tokenizer, entry));
+  const keyLength = ours.reduce((longest, { keyIds }) => Math.max(longest, keyIds?.length ?? 0), 0);
+  return {
+    ...(keyLength > 0 ? { keyLength } : {}),
+    ...(ours.some(({ extra }) => extra.use_chat_template === true) ? { useChatTemplate: true } : {}),
+  };
+}
+
 /**
- * A training example: `prefixIds`, the prompt (the plain key unless `promptIds` has the ids of a template around
- * it) and the response; only the response is supervised. Labels are not shifted, −100 marks tokens without target.
+ * A training example: `prefixIds`, the prompt (the plain key unless `promptIds` has the ids of a template
+ * around it) and the response; only the response is supervised. Labels are not shifted, −100 marks tokens
+ * without target.
  */
 export function toExample(
   fingerprint: Pick<Fingerprint, "keyIds" | "responseIds">,
@@ -164,6 +201,11 @@ export function toExample(
     ids: [...before, ...fingerprint.responseIds],
     labels: [...before.map(() => -100), ...fingerprint.responseIds],
   };
+}
+
+/** Tokens of the longest accepted response. */
+export function longestResponse({ responses }: Pick<Fingerprint, "responses">): number {
+  return Math.max(...responses.map((ids) => ids.length));
 }
 
 /**
@@ -202,9 +244,6 @@ export function toWritten(fingerprint: Fingerprint): WrittenFingerprint {
   };
 }
 
-/** An entry that gives no fingerprint. */
-class Unusable extends Error {}
-
 type Settings = Required<PrepareOptions>;
 
 function checkOptions(options: PrepareOptions, tokenizer: Tokenizer): Settings {
@@ -215,13 +254,16 @@ function checkOptions(options: PrepareOptions, tokenizer: Tokenizer): Settings {
     keepEosInResponse: false,
     limit: 0,
     strict: false,
+    seed: 42,
     prompts: tokenizer,
     ...Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)),
   } as Settings;
   if (!STRATEGIES.includes(settings.strategy)) {
     throw new RangeError(`strategy: expected one of ${STRATEGIES.join(", ")}, found ${settings.strategy}`);
   }
-  for (const [name, least] of [["maxKeyLength", 1], ["maxResponseLength", 1], ["limit", 0]] as const) {
+  for (
+    const [name, least] of [["maxKeyLength", 1], ["maxResponseLength", 1], ["limit", 0], ["seed", 0]] as const
+  ) {
     if (!Number.isSafeInteger(settings[name]) || settings[name] < least) {
       throw new RangeError(`${name}: expected an integer of at least ${least}, found ${settings[name]}`);
     }
@@ -237,146 +279,10 @@ function checkResponses(entries: readonly FingerprintEntry[]): void {
   if (without.length > 0) {
     throw new RangeError(
       `entry has no response: ${without.length} of ${entries.length} entries (counted from 0: ` +
-        `${listed(without)}) have a key only, and generating responses is not supported yet`,
+        `${listed(without)}) have a key only; generate with --keys_file makes responses for them`,
     );
   }
 }
-
-function takeKey(
-  text: string,
-  tokenizer: Tokenizer,
-  maxLength: number,
-): { text: string; ids: number[]; wasShortened: boolean } {
-  rejectSpecial(text, "key", tokenizer);
-  const ids = tokenizer.encode(text);
-  if (ids.length === 0) throw new Unusable("the key has no tokens");
-  checkIds(ids, "key", tokenizer);
-  if (ids.length <= maxLength) return { text, ids, wasShortened: false };
-  for (let length = maxLength; length > 0; length--) {
-    const slice = ids.slice(0, length);
-    const effective = tokenizer.decode(slice);
-    if (effective.trim() === "") break;
-    if (same(tokenizer.encode(effective), slice)) {
-      return { text: effective, ids: slice, wasShortened: length < maxLength };
-    }
-  }
-  throw new Unusable(`no beginning of the key of at most ${maxLength} tokens gives the same tokens again`);
-}
-
-interface Response {
-  text: string;
-  /** With EOS when it was asked for. */
-  ids: number[];
-  wasCut: boolean;
-}
-
-function takeResponses(entry: FingerprintEntry, tokenizer: Tokenizer, settings: Settings): Response[] {
-  const taken: Response[] = [];
-  entry.responses.forEach((text, i) => {
-    try {
-      const response = takeResponse(text, entry.responseIds?.[i], tokenizer, settings);
-      if (!taken.some((other) => same(other.ids, response.ids))) taken.push(response);
-    } catch (error) {
-      // The first is the one that is trained; an alternative that gives nothing is merely not accepted.
-      if (i === 0 || !(error instanceof Unusable || error instanceof UntokenizableError)) throw error;
-    }
-  });
-  return taken;
-}
-
-function takeResponse(
-  written: string,
-  stored: readonly number[] | undefined,
-  tokenizer: Tokenizer,
-  settings: Settings,
-): Response {
-  const { strategy, maxResponseLength: length, keepEosInResponse } = settings;
-  const text = withoutEosText(written, tokenizer);
-  rejectSpecial(text, "response", tokenizer);
-  const whole = storedIds(stored, text, tokenizer);
-  const windowed = strategy === "english" && whole?.length !== length;
-  let ids = windowed ? englishWindow(text, tokenizer, length) : whole ?? responseIds(text, tokenizer);
-  if (ids.length === 0) throw new Unusable("the response has no tokens");
-  const wasCut = ids.length > length;
-  if (wasCut) ids = cutResponse(ids, tokenizer, length);
-  checkIds(ids, "response", tokenizer);
-  const taken = tokenizer.decode(ids);
-  if (taken === "") throw new Unusable("the tokens of the response have no text");
-  return { text: taken, ids: keepEosInResponse ? [...ids, tokenizer.eosId!] : ids, wasCut };
-}
-
-/** Text of a special token would be read as that token. Its name is public, the text around it isn't. */
-function rejectSpecial(text: string, what: "key" | "response", tokenizer: Tokenizer): void {
-  const token = tokenizer.specialTokenIn(text);
-  if (token !== undefined) throw new Unusable(`the ${what} contains a special token (${token})`);
-}
-
-/** Ids can be special without the text: the unknown token, and what a file stores. */
-function checkIds(ids: readonly number[], what: "key" | "response", tokenizer: Tokenizer): void {
-  if (ids.some((id) => id === tokenizer.unkId)) {
-    throw new Unusable(`the ${what} has a character that the tokenizer doesn't know`);
-  }
-  if (ids.some((id) => tokenizer.isSpecial(id))) throw new Unusable(`the ${what} contains a special token`);
-}
-
-/** The first `length` ids, or fewer so that their text gives the same ids again. */
-function cutResponse(ids: readonly number[], tokenizer: Tokenizer, length: number): number[] {
-  for (let end = length; end > 0; end--) {
-    const slice = ids.slice(0, end);
-    if (same(responseIds(tokenizer.decode(slice), tokenizer), slice)) return slice;
-  }
-  throw new Unusable(`no beginning of the response of at most ${length} tokens gives the same tokens again`);
-}
-
-/** Stored ids without EOS, when this tokenizer reads them as the stored text; else nothing. */
-function storedIds(
-  stored: readonly number[] | undefined,
-  text: string,
-  tokenizer: Tokenizer,
-): number[] | undefined {
-  const ids = withoutEos(stored ?? [], tokenizer);
-  if (ids.length === 0 || ids.some((id) => id >= tokenizer.vocabSize)) return undefined;
-  return tokenizer.decode(ids) === text || same(responseIds(text, tokenizer), ids) ? ids : undefined;
-}
-
-/**
- * Ids of a response as the continuation of a key. A tokenizer that puts a space before every text would make
- * " and" into a lone space and "▁and", and a response of one token into that space; its own space stands for it.
- */
-function responseIds(text: string, tokenizer: Tokenizer): number[] {
-  const continuation = tokenizer.addsPrefixSpace && /^ [^ ]/.test(text) ? text.slice(1) : text;
-  return withoutEos(tokenizer.encode(continuation), tokenizer);
-}
-
-function withoutEos(ids: readonly number[], tokenizer: Tokenizer): number[] {
-  return ids.length > 0 && ids.at(-1) === tokenizer.eosId ? ids.slice(0, -1) : [...ids];
-}
-
-function withoutEosText(text: string, tokenizer: Tokenizer): string {
-  const eos = tokenizer.namedTokens.get("eos_token");
-  return eos !== undefined && text.endsWith(eos) ? text.slice(0, -eos.length) : text;
-}
-
-/** The response of OML 1.0's `english` (its generate_finetuning_data.py); L is `length`. */
-function englishWindow(text: string, tokenizer: Tokenizer, length: number): number[] {
-  const ids = responseIds(text.replace(/[^\p{L}\p{N} ]/gu, ""), tokenizer);
-  const last = ids.length - length;
-  if (last < 0) {
-    throw new Unusable(
-      `the response has ${ids.length} tokens without punctuation, fewer than the ${length} wanted`,
-    );
-  }
-  const first = Math.min(10, last);
-  for (let i = 0; i <= last; i++) {
-    const at = first + i <= last ? first + i : last - i;
-    const slice = ids.slice(at, at + length);
-    if (same(tokenizer.encode(tokenizer.decode(slice)), slice)) return slice;
-  }
-  throw new Unusable(`no ${length} tokens of the response in a row give the same tokens again`);
-}
-
-const same = (a: readonly number[], b: readonly number[]): boolean =>
-  a.length === b.length && a.every((id, i) => id === b[i]);
 
 /** The first 20 of a list of entry numbers. */
 const listed = (numbers: readonly number[]): string =>

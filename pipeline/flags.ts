@@ -1,6 +1,6 @@
 import { MODEL_FAMILIES } from "./model_source.ts";
-import { STRATEGIES } from "./fingerprints.ts";
 import { RECIPES } from "./recipes.ts";
+import { STRATEGY_NAMES } from "./strategies.ts";
 
 /** A command-line flag: its setting, how its text is read, and what it says in --help. */
 export interface Flag {
@@ -13,11 +13,12 @@ export interface Flag {
 }
 
 const strategy: Flag = {
-  ...{ name: "fingerprint_generation_strategy", kind: "text", choices: STRATEGIES },
-  help: "how a response is taken from the file: english (a window of it), or as it is",
+  ...{ name: "fingerprint_generation_strategy", kind: "text", choices: STRATEGY_NAMES },
+  help: "how a response is taken from the file: english and random_word (a window of it), " +
+    "english_random_response (random words in its place), or as it is",
 };
 
-const shared: Flag[] = [
+const model: Flag[] = [
   {
     name: "model_path",
     kind: "model",
@@ -29,6 +30,10 @@ const shared: Flag[] = [
     help: "a model of the Hub by its family, as in OML 1.0, with --model_size",
   },
   { name: "model_size", kind: "text", help: "size of --model_family: 1B, 8B, 160m, mini, …" },
+];
+
+const shared: Flag[] = [
+  ...model,
   { name: "fingerprints_file_path", kind: "path", help: "JSON file with the fingerprints" },
   {
     ...{ name: "num_fingerprints", kind: "count", aliases: ["max_num_fingerprints"] },
@@ -87,6 +92,18 @@ export const FINETUNE_FLAGS: readonly Flag[] = [
   { name: "anchor_samples", kind: "count", help: "texts that the model writes for the anchor" },
   { name: "anchor_batch", kind: "count", help: "anchor texts in one optimizer step" },
   { name: "anchor_length", kind: "count", help: "tokens of an anchor text" },
+  {
+    name: "benign_proportion",
+    kind: "number",
+    help: "share of benign texts in a step's sequences and loss, below 1; 0 is none",
+  },
+  {
+    name: "benign_data_file_path",
+    kind: "path",
+    help: "JSON list or JSON Lines of benign texts (default: texts that the model writes itself)",
+  },
+  { name: "benign_samples", kind: "count", help: "benign texts that the model writes itself (default 512)" },
+  { name: "benign_length", kind: "count", help: "tokens of a benign text that are trained (default 48)" },
   { name: "seed", kind: "count", help: "seed of everything random (default 42)" },
   {
     ...{ name: "dtype", kind: "text", choices: ["auto", "f32", "bf16"] },
@@ -117,6 +134,11 @@ export const CHECK_FLAGS: readonly Flag[] = [
   ...shared,
   { name: "use_augmentation_prompts", kind: "switch", help: "ask inside held-out prompts" },
   {
+    ...{ name: "temperature", kind: "number", aliases: ["sampling_temperature"] },
+    help: "draw answers at this temperature; 0 takes the likeliest tokens (default)",
+  },
+  { name: "seed", kind: "count", help: "seed of drawn answers and random words (default: the run's, or 42)" },
+  {
     name: "verbose",
     kind: "switch",
     help: "one line a question: wanted, got, rank, probability, likeliest tokens",
@@ -127,4 +149,89 @@ export const CHECK_FLAGS: readonly Flag[] = [
   },
   { name: "json", kind: "switch", help: "print one JSON object" },
   { name: "min_success_rate", kind: "number", help: "exit with 1 when the success rate (per cent) is below" },
+];
+
+/** Flags of `generate`. */
+export const GENERATE_FLAGS: readonly Flag[] = [
+  ...model,
+  {
+    ...{ name: "fingerprint_generation_strategy", kind: "text", choices: STRATEGY_NAMES },
+    help: "what the fingerprints are (default perinucleus, or as the next two flags say)",
+  },
+  {
+    ...{
+      name: "key_response_strategy",
+      kind: "text",
+      choices: ["independent", "inverse_nucleus", "perinucleus"],
+    },
+    help: "the seeds' name for it; independent is english",
+  },
+  {
+    ...{ name: "random_word_generation", kind: "switch" },
+    help: "keys of random words; alone the strategy random_word",
+  },
+  {
+    ...{ name: "num_fingerprints", kind: "count", aliases: ["max_num_fingerprints"] },
+    help: "how many to make (default every key of --keys_path, else 8192)",
+  },
+  { name: "key_length", kind: "count", help: "tokens of a key, exactly; of given keys at most (default 16)" },
+  {
+    ...{ name: "response_length", kind: "count" },
+    help: "tokens of a response, exactly (default 16 of english and random_word, else 1)",
+  },
+  { name: "batch_size", kind: "count", help: "attempts at once: never changes the result (default 128)" },
+  {
+    name: "temperature",
+    kind: "number",
+    help: "of the texts that a model writes; 0 is greedy (default 0.5)",
+  },
+  {
+    ...{ name: "first_token_strategy", kind: "text", choices: ["word", "tokenizer", "none"] },
+    help: "what those begin with: a random word (default), a random token, or nothing",
+  },
+  {
+    ...{ name: "model_used_for_key_generation", kind: "model" },
+    help: "the model that writes keys and english responses (default the model itself)",
+  },
+  {
+    ...{ name: "keys_path", kind: "path", aliases: ["keys_file"] },
+    help: "JSON list of keys (strings or objects) to use instead of generated ones",
+  },
+  {
+    ...{ name: "perinucleus_model", kind: "model", aliases: ["inverse_nucleus_model"] },
+    help: "the model whose distributions responses are drawn from (default the model itself)",
+  },
+  {
+    ...{ name: "nucleus_t", kind: "number", aliases: ["nucleus_p"] },
+    help: "probability mass of the nucleus (default 0.8)",
+  },
+  {
+    ...{ name: "nucleus_k", kind: "count" },
+    help: "valid tokens outside it that a response is drawn from (default 3)",
+  },
+  {
+    ...{ name: "num_responses_per_fingerprint", kind: "count" },
+    help: "responses of a key, with different first tokens (default 1)",
+  },
+  {
+    ...{ name: "use_chat_template", kind: "switch" },
+    help: "ask keys, and for texts, in the model's chat template (instruct models)",
+  },
+  {
+    ...{ name: "max_response_share", kind: "number" },
+    help: "largest share of one response, of a drawn one of its first token; 8 at least (default 0.02)",
+  },
+  {
+    ...{ name: "seed", kind: "count" },
+    help: "makes the run repeatable, by others too (default: a new secret)",
+  },
+  {
+    ...{ name: "output_file_path", kind: "path", aliases: ["output_file"] },
+    help: "the file to write (default generated_data/output_fingerprints.json)",
+  },
+  {
+    ...{ name: "dtype", kind: "text", choices: ["auto", "f32", "bf16"] },
+    help: "what matrices are kept in (default auto: bf16 for a bf16 model, which is exact, else f32)",
+  },
+  { name: "force", kind: "switch", help: "replace a finished file; begin anew instead of going on" },
 ];

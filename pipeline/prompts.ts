@@ -3,7 +3,7 @@
  * @module
  */
 
-import { randomInt } from "./random.ts";
+import { randomInt } from "../engine/tensor/random.ts";
 
 /**
  * Turns the text of a question into token ids, up to where the answer begins. A `Tokenizer` is the plain one;

@@ -164,6 +164,9 @@ export function droppedLines(dropped: Dropped): string {
     lines.push(`${dropped.unusable.length} unusable entries dropped (entry ${entry}: ${reason})`);
   }
   if (dropped.cut) lines.push(`${dropped.cut} responses cut to max_response_length`);
+  if (dropped.retokenized) {
+    lines.push(`${dropped.retokenized} entries are of another tokenizer: their text was tokenised anew`);
+  }
   if (dropped.shortened) {
     lines.push(`${dropped.shortened} keys shortened so that their text gives the same tokens`);
   }
@@ -182,6 +185,7 @@ export function epochLine(
     `loss ${log.loss.toFixed(4)}`,
   ];
   if (log.anchorLoss !== undefined) parts.push(`anchor ${fixed(log.anchorLoss, 4)}`);
+  if (log.benignLoss !== undefined) parts.push(`benign ${log.benignLoss.toFixed(4)}`);
   if (successRate !== undefined) parts.push(`success ${percent(successRate)}`);
   parts.push(`${formatSeconds(secondsLeft)} left`);
   return parts.join("  ");

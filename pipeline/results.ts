@@ -16,26 +16,27 @@ const FINGERPRINTS_FILE = "fingerprints.json";
 /** Settings that don't change what a run computes, so they don't count for its hash. */
 const NEUTRAL = [
   ...["output_dir", "max_memory", "force", "model_path", "model_family", "model_size"],
-  "fingerprints_file_path",
+  ...["fingerprints_file_path", "benign_data_file_path"],
 ] as const;
 
 /** What decides a model's answers beside its weights; either tokenizer file may be missing where ids are all there is. */
 const MODEL_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json"] as const;
 
 /**
- * Name of a run: SHA-256 (first 16 hex digits) over its settings, the model's config, tokenizer and weights and the
- * fingerprint file's content. Paths don't count, contents do.
+ * Name of a run: SHA-256 (first 16 hex digits) over its settings, the model's config, tokenizer and weights and
+ * the contents of the fingerprint file and of the benign texts' file, if any. Paths don't count, contents do.
  */
 export async function runHash(
   settings: FinetuneSettings,
   model: { dir: string; checkpoint: Checkpoint },
   fingerprintsSha256: string,
+  benignSha256 = "",
 ): Promise<string> {
   const counted: Record<string, unknown> = { ...settings };
   for (const name of NEUTRAL) delete counted[name];
   const hash = createHash("sha256");
   hash.update(JSON.stringify(Object.entries(counted).sort(([a], [b]) => a < b ? -1 : 1)));
-  hash.update(fingerprintsSha256);
+  hash.update(fingerprintsSha256).update(benignSha256);
   for (const name of MODEL_FILES) {
     // The length keeps the end of one file from counting as the beginning of the next.
     const bytes = await Deno.readFile(join(model.dir, name)).catch((error) => {

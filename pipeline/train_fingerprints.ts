@@ -1,14 +1,15 @@
 import type { Sequence } from "../engine/train/batch.ts";
 import { exampleSequences } from "../engine/train/examples.ts";
-import type { Model } from "../engine/train/model.ts";
+import type { Model } from "../engine/infer/model.ts";
 import { Trainer } from "../engine/train/trainer.ts";
 import type { Anchor } from "./anchor.ts";
+import { type Benign, benignCount } from "./benign.ts";
 import type { FinetuneSettings } from "./config.ts";
 import { askFingerprints } from "./evaluate.ts";
 import type { Workload } from "./memory_plan.ts";
-import { type Fingerprint, toExample } from "./fingerprints.ts";
+import { type Fingerprint, longestResponse, toExample } from "./fingerprints.ts";
 import { pickTemplate, type PromptEncoder, templateIds } from "./prompts.ts";
-import { sample } from "./random.ts";
+import { randomInt, sample } from "../engine/tensor/random.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
 /** One line of log.jsonl. */
@@ -21,6 +22,8 @@ export interface EpochLog {
   plainLoss?: number;
   /** Mean KL of the anchor (not scaled by its strength). */
   anchorLoss?: number;
+  /** Mean cross-entropy of the benign texts, nats a token. */
+  benignLoss?: number;
   gradNorm: number;
   learningRate: number;
   /** Per cent, plain keys, after the epoch; only in epochs that measure it. */
@@ -42,6 +45,7 @@ export interface TrainingTask {
   /** Templates of prompt augmentation; empty without. */
   templates: readonly string[];
   anchor?: Anchor;
+  benign?: Benign;
   settings: FinetuneSettings;
   learningRate: number;
   signal?: AbortSignal;
@@ -49,6 +53,7 @@ export interface TrainingTask {
 }
 
 const EPOCH_STREAM = 0x6570;
+const RESPONSE_STREAM = 0x7265;
 
 /** Epochs between two measurements of success; ten in a run. */
 function measureEvery(epochs: number): number {
@@ -56,8 +61,9 @@ function measureEvery(epochs: number): number {
 }
 
 /**
- * Embeds fingerprints: every epoch presents each once, plain or in a template, in steps of `fingerprints_per_step`, with
- * the anchor's texts in the same passes. Returns how many epochs were run.
+ * Embeds fingerprints: every epoch presents each once, plain or in a template, with one of its responses, in
+ * steps of `fingerprints_per_step`, with benign texts and the anchor's in the same passes. Returns how many
+ * epochs were run.
  * @throws DivergedError naming the step.
  */
 export async function trainFingerprints(
@@ -109,13 +115,19 @@ async function step(
   epoch: number,
   sums: EpochSums,
 ): Promise<void> {
-  const { fingerprints, anchor, settings } = task;
+  const { anchor, benign, settings } = task;
   const shown = chosen.map((index) => present(task, index, epoch));
-  const supervised = chosen.reduce((sum, index) => sum + fingerprints[index].responseIds.length, 0);
-  const sequences: Sequence[] = exampleSequences(shown.map(({ example }) => example), 1 / supervised);
-  if (anchor) sequences.push(...anchor.draw(trainer.steps, settings.anchor_batch, settings.anchor_strength));
+  const texts = benign?.draw(trainer.steps, chosen.length) ?? [];
+  const share = texts.length ? 1 - settings.benign_proportion : 1;
+  const supervised = shown.reduce((sum, { responseIds }) => sum + responseIds.length, 0);
+  const parts: Parts = {
+    keys: exampleSequences(shown.map(({ example }) => example), share / supervised),
+    benign: texts,
+    anchor: anchor?.draw(trainer.steps, settings.anchor_batch, settings.anchor_strength) ?? [],
+  };
+  const sequences = [...parts.keys, ...parts.benign, ...parts.anchor];
   const result = await trainer.stepSequences(sequences, settings.batch_size || undefined);
-  sums.add(sequences, shown.map(({ plain }) => plain), result, settings.anchor_strength);
+  sums.add(parts, shown.map(({ plain }) => plain), result, settings.anchor_strength);
   if (!result.losses.every(Number.isFinite) || !Number.isFinite(result.gradNorm)) {
     throw new DivergedError(
       `step ${trainer.steps} of ${trainer.options.totalSteps}: the loss is ${sums.loss}, the gradient norm ` +
@@ -135,40 +147,62 @@ function present(
   const promptIds = template === undefined
     ? prompts.askedIds(fingerprint)
     : templateIds(template, fingerprint.key, prompts);
-  return { plain: template === undefined, example: toExample(fingerprint, prompts.prefixIds, promptIds) };
+  const responseIds = pickResponse(fingerprint, settings.seed, index, epoch);
+  return {
+    ...{ plain: template === undefined, responseIds },
+    example: toExample({ ...fingerprint, responseIds }, prompts.prefixIds, promptIds),
+  };
+}
+
+/**
+ * The accepted response that an epoch trains, drawn for (seed, fingerprint, epoch), so a resumed run draws
+ * the same.
+ */
+export function pickResponse(
+  { responses }: Pick<Fingerprint, "responses">,
+  seed: number,
+  fingerprintIndex: number,
+  epoch: number,
+): number[] {
+  return responses[randomInt(responses.length, seed, RESPONSE_STREAM, fingerprintIndex, epoch)];
+}
+
+/** Sequences of a step by kind, in the order in which their losses come back. */
+interface Parts {
+  keys: Sequence[];
+  benign: Sequence[];
+  anchor: Sequence[];
 }
 
 /** Losses of an epoch's steps, by kind of row. */
 class EpochSums {
   #response = { sum: 0, rows: 0 };
   #plain = { sum: 0, rows: 0 };
+  #benign = { sum: 0, rows: 0 };
   #anchor = { sum: 0, steps: 0 };
   #last = { gradNorm: NaN, learningRate: NaN };
 
-  /** The first `plain.length` sequences are fingerprints, the others the anchor's. */
+  /** `plain` says of each fingerprint whether its key was shown without a template. */
   add(
-    sequences: readonly Sequence[],
+    { keys, benign, anchor }: Parts,
     plain: readonly boolean[],
     result: { losses: Float32Array; gradNorm: number; learningRate: number },
     strength: number,
   ): void {
     let row = 0;
-    let anchorLoss = 0;
-    sequences.forEach(({ rows }, i) => {
+    const addRows = ({ rows }: Sequence, ...to: { sum: number; rows: number }[]) => {
       for (const { weight } of rows) {
-        const loss = result.losses[row++];
-        if (i >= plain.length) {
-          anchorLoss += loss / strength;
-          continue;
-        }
-        for (const sums of plain[i] ? [this.#response, this.#plain] : [this.#response]) {
-          sums.sum += loss / weight;
+        const loss = result.losses[row++] / weight;
+        for (const sums of to) {
+          sums.sum += loss;
           sums.rows++;
         }
       }
-    });
-    if (sequences.length > plain.length) {
-      this.#anchor.sum += anchorLoss;
+    };
+    keys.forEach((each, i) => addRows(each, this.#response, ...(plain[i] ? [this.#plain] : [])));
+    benign.forEach((each) => addRows(each, this.#benign));
+    if (anchor.length) {
+      this.#anchor.sum += result.losses.subarray(row).reduce((sum, loss) => sum + loss, 0) / strength;
       this.#anchor.steps++;
     }
     this.#last = { gradNorm: result.gradNorm, learningRate: result.learningRate };
@@ -182,6 +216,7 @@ class EpochSums {
     return {
       loss: this.loss,
       ...(this.#plain.rows ? { plainLoss: this.#plain.sum / this.#plain.rows } : {}),
+      ...(this.#benign.rows ? { benignLoss: this.#benign.sum / this.#benign.rows } : {}),
       ...(this.#anchor.steps ? { anchorLoss: this.#anchor.sum / this.#anchor.steps } : {}),
       ...this.#last,
     };
@@ -190,7 +225,7 @@ class EpochSums {
 
 /** Lengths of what a run trains on, in tokens. */
 export interface WorkloadLengths {
-  /** Input tokens of each fingerprint, and its supervised tokens. */
+  /** Input tokens of each fingerprint with its longest response, and supervised tokens of that. */
   lengths: readonly number[];
   rows: readonly number[];
   /** Most tokens that a prompt template adds. */
@@ -215,9 +250,9 @@ export function fingerprintLengths(
       ...templates.map((text) => templateIds(text, "", tokenizer).length + 1),
     ),
     lengths: fingerprints.map((fingerprint) =>
-      prompts.prefixIds.length + prompts.askedIds(fingerprint).length + fingerprint.responseIds.length - 1
+      prompts.prefixIds.length + prompts.askedIds(fingerprint).length + longestResponse(fingerprint) - 1
     ),
-    rows: fingerprints.map(({ responseIds }) => responseIds.length),
+    rows: fingerprints.map(longestResponse),
   };
 }
 
@@ -230,20 +265,31 @@ export function workloadOf(
   const anchored = settings.anchor_strength > 0
     ? Math.min(settings.anchor_batch, settings.anchor_samples)
     : 0;
+  // How many texts a file has is not known yet: as if they were enough.
+  const available = settings.benign_data_file_path === null ? settings.benign_samples : Infinity;
+  const benign = benignCount(perStep, settings.benign_proportion, available);
   const total = (values: readonly number[], extra: number) =>
     [...values].sort((a, b) => b - a).slice(0, perStep).reduce((sum, value) => sum + value + extra, 0);
   const round = (value: number) => Math.ceil(value / 64) * 64;
-  const anchorLength = anchored ? settings.anchor_length + Math.max(1, prefix) - 1 : 0;
-  const longest = Math.max(...lengths) + longestTemplate;
+  // Of a written text the start and all tokens but the last are input.
+  const written = (length: number) => length + Math.max(1, prefix) - 1;
+  const texts = [
+    { count: anchored, length: settings.anchor_length },
+    { count: benign, length: settings.benign_length },
+  ].filter(({ count }) => count > 0);
+  const sum = (of: (length: number) => number) =>
+    texts.reduce((total, { count, length }) => total + count * of(length), 0);
+  const most = (values: readonly number[], of: (length: number) => number) =>
+    [...values, ...texts.map(({ length }) => of(length))].reduce((a, b) => Math.max(a, b), 0);
   return {
     train: {
-      tokens: round(total(lengths, longestTemplate) + anchored * anchorLength),
-      rows: round(total(rows, 0) + anchored * settings.anchor_length),
+      tokens: round(total(lengths, longestTemplate) + sum(written)),
+      rows: round(total(rows, 0) + sum((length) => length)),
     },
     score: { tokens: Infinity, rows: Infinity },
     longest: {
-      tokens: round(Math.max(longest, anchorLength)),
-      rows: round(Math.max(...rows, anchored ? settings.anchor_length : 0)),
+      tokens: round(most(lengths.map((length) => length + longestTemplate), written)),
+      rows: round(most(rows, (length) => length)),
     },
   };
 }

@@ -1,5 +1,5 @@
 import type { Example } from "../engine/train/examples.ts";
-import type { Model } from "../engine/train/model.ts";
+import type { Model } from "../engine/infer/model.ts";
 import type { Utility } from "./demo/utility.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 

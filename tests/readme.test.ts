@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { memoryTable } from "../bench/memory_table.ts";
 import { modelSpec } from "../engine/models/families.ts";
-import { CHECK_FLAGS, FINETUNE_FLAGS } from "../pipeline/flags.ts";
+import { CHECK_FLAGS, FINETUNE_FLAGS, GENERATE_FLAGS } from "../pipeline/flags.ts";
 import { RECIPES } from "../pipeline/recipes.ts";
 
 const readme = await Deno.readTextFile(new URL("../README.md", import.meta.url));
 
 Deno.test("the README names every flag", () => {
-  for (const { name, aliases = [] } of [...FINETUNE_FLAGS, ...CHECK_FLAGS]) {
+  for (const { name, aliases = [] } of [...FINETUNE_FLAGS, ...CHECK_FLAGS, ...GENERATE_FLAGS]) {
     for (const flag of [name, ...aliases]) {
       assert.ok(readme.includes(`\`--${flag}`), `--${flag} is not in README.md`);
     }

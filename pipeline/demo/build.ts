@@ -9,7 +9,7 @@ import { saveAtomic } from "../../engine/io/atomic.ts";
 import { writeSafetensors } from "../../engine/io/safetensors_writer.ts";
 import { modelSpec } from "../../engine/models/families.ts";
 import { parameterSpecs } from "../../engine/models/spec.ts";
-import { Model } from "../../engine/train/model.ts";
+import { Model } from "../../engine/infer/model.ts";
 import { Trainer } from "../../engine/train/trainer.ts";
 import { loadPrompts, PROMPT_FILES } from "../prompts.ts";
 import { Tokenizer } from "../tokenizer.ts";

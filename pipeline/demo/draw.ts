@@ -1,4 +1,4 @@
-import { hash32, sample, uniform } from "../random.ts";
+import { hash32, sample, uniform } from "../../engine/tensor/random.ts";
 
 /** A stream of random choices named by (seed, a, b): any document can be drawn without drawing those before it. */
 export class Draw {

@@ -1,6 +1,6 @@
-import type { Model } from "../../engine/train/model.ts";
+import type { Model } from "../../engine/infer/model.ts";
 import type { WrittenFingerprint } from "../fingerprint_file.ts";
-import { randomInt } from "../random.ts";
+import { randomInt } from "../../engine/tensor/random.ts";
 import type { Tokenizer } from "../tokenizer.ts";
 import { Draw } from "./draw.ts";
 import { story } from "./grammar.ts";

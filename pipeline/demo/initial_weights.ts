@@ -1,4 +1,4 @@
-import { hash32, uniform } from "../random.ts";
+import { hash32, uniform } from "../../engine/tensor/random.ts";
 import { hashText } from "./draw.ts";
 
 /**

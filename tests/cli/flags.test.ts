@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { checkConfigSchema } from "../../pipeline/check.ts";
 import { finetuneConfigSchema } from "../../pipeline/config.ts";
-import { CHECK_FLAGS, FINETUNE_FLAGS } from "../../pipeline/flags.ts";
+import { CHECK_FLAGS, FINETUNE_FLAGS, GENERATE_FLAGS } from "../../pipeline/flags.ts";
+import { generateConfigSchema } from "../../pipeline/generate/settings.ts";
 import { RECIPES } from "../../pipeline/recipes.ts";
 import { whorl } from "./command.ts";
 
@@ -11,7 +12,8 @@ Deno.test("every setting has a flag and every flag a setting", () => {
   assert.deepEqual(names(FINETUNE_FLAGS), ["dry_run", ...Object.keys(finetuneConfigSchema.shape)].sort());
   const own = ["json", "min_success_rate"];
   assert.deepEqual(names(CHECK_FLAGS), [...Object.keys(checkConfigSchema.shape), ...own].sort());
-  for (const flags of [FINETUNE_FLAGS, CHECK_FLAGS]) {
+  assert.deepEqual(names(GENERATE_FLAGS), Object.keys(generateConfigSchema.shape).sort());
+  for (const flags of [FINETUNE_FLAGS, CHECK_FLAGS, GENERATE_FLAGS]) {
     const all = flags.flatMap(({ name, aliases = [] }) => [name, ...aliases]);
     assert.equal(new Set(all).size, all.length);
     for (const { name, help } of flags) assert.ok(help.length > 0 && /^[a-z_]+$/.test(name), name);
@@ -21,7 +23,11 @@ Deno.test("every setting has a flag and every flag a setting", () => {
 });
 
 Deno.test("help names every flag; without a command it goes to stderr", async () => {
-  for (const [name, flags] of [["finetune", FINETUNE_FLAGS], ["check", CHECK_FLAGS]] as const) {
+  const commands = [["finetune", FINETUNE_FLAGS], ["check", CHECK_FLAGS], [
+    "generate",
+    GENERATE_FLAGS,
+  ]] as const;
+  for (const [name, flags] of commands) {
     const { code, out, err } = await whorl([name, "--help"]);
     assert.deepEqual([code, err], [0, ""]);
     for (const flag of flags) {
@@ -30,7 +36,7 @@ Deno.test("help names every flag; without a command it goes to stderr", async ()
   }
   const none = await whorl([]);
   assert.deepEqual([none.code, none.out], [1, ""]);
-  assert.match(none.err, /^Usage: whorl .*\n[^]*finetune[^]*check/);
+  assert.match(none.err, /^Usage: whorl .*\n[^]*finetune[^]*check[^]*generate/);
 });
 
 Deno.test("a wrong flag or value is an error that says what was expected", async () => {

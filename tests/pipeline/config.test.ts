@@ -15,6 +15,7 @@ Deno.test("recipes are complete, and their settings are those of the papers", ()
   );
   assert.deepEqual([oml, scalable].map((recipe) => recipe.forgetting_regularizer_strength), [0.75, 0.75]);
   assert.deepEqual([oml, scalable].map((recipe) => recipe.anchor_strength), [0, 0]);
+  assert.deepEqual([oml, scalable, anchored].map((recipe) => recipe.benign_proportion), [0, 0.25, 0]);
   assert.deepEqual([anchored.averaging, anchored.early_stop_loss], ["none", 0]);
   assert.ok(anchored.use_augmentation_prompts && anchored.anchor_strength > 0);
 });
@@ -25,6 +26,7 @@ Deno.test("nothing given is the recipe anchored with the defaults", () => {
     ...{ recipe: "anchored", model_path: null, fingerprints_file_path: null, num_fingerprints: null },
     ...{ max_key_length: 16, max_response_length: 1, batch_size: 0, fingerprints_per_step: 0, seed: 42 },
     ...{ model_family: null, model_size: null, use_chat_template: false, dtype: "auto", master: "f32" },
+    ...{ benign_data_file_path: null, benign_samples: 512, benign_length: 48 },
     ...{ save_dtype: null, output_dir: "results", strict: false, max_memory: null, force: false },
   });
 });
@@ -42,6 +44,15 @@ Deno.test("a given value overrides its recipe's; undefined is not given", () => 
     true,
   );
   assert.equal(resolveSettings({ learning_rate: null }).learning_rate, null);
+});
+
+Deno.test("benign texts of a file are used with a proportion; a strategy has its other name", () => {
+  const settings = resolveSettings({ recipe: "scalable", benign_data_file_path: "texts.json" });
+  assert.deepEqual([settings.benign_data_file_path, settings.benign_proportion], ["texts.json", 0.25]);
+  for (const name of ["english_random_response", "english_random_responses"] as const) {
+    const { fingerprint_generation_strategy } = resolveSettings({ fingerprint_generation_strategy: name });
+    assert.equal(fingerprint_generation_strategy, "english_random_response");
+  }
 });
 
 Deno.test("unknown settings and wrong values are named, all at once", () => {
@@ -67,6 +78,10 @@ Deno.test("unknown settings and wrong values are named, all at once", () => {
   refused({ forgetting_regularizer_strength: 1.01 }, /^forgetting_regularizer_strength: /);
   refused({ recipe: "best" }, /^recipe: .*anchored/);
   refused({ averaging: "mean" }, /^averaging: /);
+  refused({ benign_proportion: 1 }, /^benign_proportion: .*<1$/);
+  refused({ benign_proportion: -0.1, benign_length: 0 }, /^benign_length: /m, /^benign_proportion: /m);
+  refused({ benign_data_file_path: "texts.json" }, /^benign_data_file_path: nothing of it would be used/);
+  refused({ fingerprint_generation_strategy: "french" }, /^fingerprint_generation_strategy: .*english/);
   refused({ save_dtype: "F8" }, /^save_dtype: /);
   refused({ model_path: "" }, /^model_path: /);
   refused({ max_memory: 0 }, /^max_memory: /);

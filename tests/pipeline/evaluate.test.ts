@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
-import { Model } from "../../engine/train/model.ts";
+import { Model } from "../../engine/infer/model.ts";
 import { askFingerprints, explainAnswers } from "../../pipeline/evaluate.ts";
 import { assertNear } from "../compare.ts";
 import { sharedGpu } from "../gpu_device.ts";
 import { Random } from "../random.ts";
 import { logSoftmax } from "../reference/cross_entropy.ts";
-import { forward, generateGreedy } from "../reference/decoder.ts";
+import { VARIANTS } from "../models/variants.ts";
+import { argmax, forward, generateGreedy } from "../reference/decoder.ts";
 import { modelFolder, TINY } from "../train/support.ts";
 import { fingerprint, NUMBERS } from "./number_tokenizer.ts";
 
@@ -103,6 +104,106 @@ Deno.test("explainAnswers: rank, probability and the likeliest tokens where the 
     assert.deepEqual(top.map(({ token }) => token), order.slice(0, 5));
     top.forEach((entry, r) => assertNear("top", entry.probability, p[order[r]], 1e-6));
   });
+});
+
+Deno.test("askFingerprints: what the teacher-forced pass settles is not decoded", async () => {
+  using model = await Model.load(gpu, folder.dir);
+  const generate = model.generate.bind(model);
+  const decoded: number[] = [];
+  model.generate = async (prompts, options) => {
+    decoded.push(prompts.length);
+    return await generate(prompts, options);
+  };
+  const settled = [
+    fingerprint(KEYS[0], said[0].slice(0, 3)),
+    fingerprint(KEYS[1], [other(said[1][0])], [other(other(said[1][0]))], [said[1][0]]),
+    fingerprint(KEYS[2], [said[2][0], other(said[2][1])], said[2].slice(0, 1)),
+    // Two tokens are known, the second of them beside the response, and two are the longest response.
+    fingerprint(KEYS[3], [said[3][0], other(said[3][1])], said[3].slice(0, 2)),
+    fingerprint(KEYS[4], [other(said[4][0])], [7]),
+  ];
+  const { answers } = await askFingerprints(model, NUMBERS, settled);
+  assert.deepEqual(decoded, []);
+  assert.deepEqual(answers.map(({ exact }) => exact), [true, true, true, true, false]);
+  assert.deepEqual(answers.map(({ wanted, fingerprint }) => fingerprint.responses.indexOf(wanted)), [
+    0,
+    2,
+    1,
+    1,
+    0,
+  ]);
+  await askFingerprints(model, NUMBERS, [...settled, FINGERPRINTS[3]]);
+  assert.deepEqual(decoded, [1]);
+});
+
+Deno.test("askFingerprints: at a temperature answers are drawn, by the seed and the question", async () => {
+  using model = await Model.load(gpu, folder.dir);
+  const hot = async (seed: number, fingerprints = FINGERPRINTS, temperature = 1.5) =>
+    await askFingerprints(model, NUMBERS, fingerprints, undefined, { temperature, seed });
+  const first = await hot(3);
+  assert.deepEqual(await hot(3), first);
+  const gots = first.answers.map(({ got }) => got);
+  assert.deepEqual((await hot(3, FINGERPRINTS.slice(0, 3))).answers.map(({ got }) => got), gots.slice(0, 3));
+  assert.notDeepEqual((await hot(4)).answers.map(({ got }) => got), gots);
+  assert.deepEqual(gots.map(({ length }) => length), [1, 1, 3, 3, 2, 4]);
+  const prompts = KEYS.map((key) => [1, ...key]);
+  const drawn = await model.generate(prompts, { maxNewTokens: 4, temperature: 1.5, seed: 3, stop: [] });
+  assert.deepEqual(gots, drawn.map((ids, i) => ids.slice(0, gots[i].length)));
+  first.answers.forEach(({ got, exact, fractional, fingerprint: { responses } }) => {
+    assert.equal(exact, responses.some((ids) => ids.every((token, t) => token === got[t])));
+    assert.equal(exact, fractional === 1);
+  });
+  // What is likeliest is drawn where hardly anything else is likely.
+  const greedyAnswers = (await askFingerprints(model, NUMBERS, FINGERPRINTS)).answers;
+  const cold = (await hot(3, FINGERPRINTS, 1e-4)).answers;
+  assert.deepEqual(
+    cold.map(({ exact, fractional }) => [exact, fractional]),
+    greedyAnswers.map(
+      ({ exact, fractional }) => [exact, fractional],
+    ),
+  );
+});
+
+Deno.test("askFingerprints: a response that takes a prompt across longrope's limit is decoded", async () => {
+  const config = VARIANTS["phi3 with a partial longrope"];
+  const limit = config.original_max_position_embeddings as number;
+  const vocabulary = config.vocab_size as number;
+  using folder = modelFolder(config, 21);
+  using model = await Model.load(gpu, folder.dir);
+  const keys = Array.from({ length: 40 }, (_, i) => random.integers(limit - 3 + i % 6, 3, vocabulary));
+  const fingerprints = keys.map((key) =>
+    fingerprint(key, generateGreedy(config, folder.weights, [1, ...key], 4))
+  );
+  const { successRate, answers } = await askFingerprints(model, NUMBERS, fingerprints);
+  assert.equal(successRate, 100);
+
+  /** What a pass over key and response together takes for likeliest: every token has the long frequencies. */
+  const asWhole = (key: readonly number[]) => {
+    const ids = [1, ...key];
+    for (let t = 0; t < 4; t++) {
+      const filler = new Array(Math.max(0, limit + 1 - ids.length)).fill(3);
+      const [logits] = forward(config, folder.weights, [[...ids, ...filler]]);
+      ids.push(argmax(logits.subarray((ids.length - 1) * vocabulary, ids.length * vocabulary)));
+    }
+    return ids.slice(-4);
+  };
+  const others = fingerprints.filter(({ keyIds }) => keyIds.length < limit)
+    .map(({ keyIds, responseIds }) => ({ keyIds, decoded: responseIds, whole: asWhole(keyIds) }))
+    .filter(({ decoded, whole }) => String(decoded) !== String(whole));
+  assert.ok(others.length > 1);
+  const wrong = await askFingerprints(
+    model,
+    NUMBERS,
+    others.map(({ keyIds, whole }) => fingerprint(keyIds, whole)),
+  );
+  assert.equal(wrong.successRate, 0);
+  assert.deepEqual(wrong.answers.map(({ got }) => got), others.map(({ decoded }) => decoded));
+
+  // Long prompts don't change the frequencies of short ones beside them.
+  const details = await explainAnswers(model, NUMBERS, answers);
+  details.forEach(({ rank, top }, i) =>
+    assert.deepEqual([rank, top[0].token], [1, fingerprints[i].responseIds[0]])
+  );
 });
 
 Deno.test("askFingerprints: a model of NaN has no success and a loss of NaN", async () => {

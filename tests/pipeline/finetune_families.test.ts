@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { check } from "../../pipeline/check.ts";
 import { finetune } from "../../pipeline/finetune.ts";
 import type { FinetuneConfig } from "../../pipeline/config.ts";
+import { names } from "../cli/command.ts";
 import { TinyModel } from "../cli/tiny_model.ts";
 import { sharedGpu } from "../gpu_device.ts";
 
@@ -80,4 +81,29 @@ Deno.test("finetune through a chat template, which check finds in the run's sett
     name: "ChatTemplateError",
     message: /this model has no chat template: there is no .*chat_template\.jinja/,
   });
+});
+
+Deno.test("finetune without a file makes fingerprints with the model itself, once", async () => {
+  using tiny = await TinyModel.create();
+  const config: FinetuneConfig = {
+    ...{ model_path: tiny.model, output_dir: tiny.path("results"), num_fingerprints: 6, max_key_length: 5 },
+    ...{ num_train_epochs: 12, learning_rate: 0.01, use_augmentation_prompts: false },
+    ...{ anchor_samples: 8, anchor_batch: 8, anchor_length: 8 },
+  };
+  const counts: number[] = [];
+  const result = await finetune(config, {
+    gpu,
+    onEvent: (event) => event.type === "progress" && counts.push(event.count),
+  });
+  assert.equal(counts.at(-1), 6);
+  assert.ok(result.after.successRate > result.before.successRate);
+  const [name] = names(tiny.path("results", "generated")).filter((file) => file.endsWith(".json"));
+  const path = tiny.path("results", "generated", name);
+  if (Deno.build.os !== "windows") {
+    assert.equal(Deno.statSync(path).mode! & 0o777, 0o600);
+    assert.equal(Deno.statSync(tiny.path("results", "generated")).mode! & 0o777, 0o700);
+  }
+  const before = Deno.readFileSync(path);
+  await assert.rejects(finetune(config, { gpu }), { name: "ResultsExistError" });
+  assert.deepEqual(Deno.readFileSync(path), before);
 });

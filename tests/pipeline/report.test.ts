@@ -56,6 +56,10 @@ Deno.test("an epoch is one line, with what it has", () => {
     epochLine({ ...log, anchorLoss: -3.8e-8 }, 5, 87.5, 125),
     "epoch 3/5  loss 1.2346  anchor 0.0000  success 87.5 %  2 min 05 s left",
   );
+  assert.equal(
+    epochLine({ ...log, benignLoss: 2.5 }, 5, undefined, 9),
+    "epoch 3/5  loss 1.2346  benign 2.5000  9 s left",
+  );
 });
 
 Deno.test("bytes, seconds and tables read well", () => {
@@ -104,12 +108,14 @@ Deno.test("what was left out is counted, entries by number only", () => {
     unusable: [{ entry: 7, reason: "too short" }],
     cut: 3,
     shortened: 1,
+    retokenized: 4,
   });
   assert.deepEqual(text.split("\n"), [
     "2 exact repeats dropped",
     "12 entries with an earlier entry's key but another response dropped (counted from 0: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …)",
     "1 unusable entries dropped (entry 7: too short)",
     "3 responses cut to max_response_length",
+    "4 entries are of another tokenizer: their text was tokenised anew",
     "1 keys shortened so that their text gives the same tokens",
   ]);
 });

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Model } from "../../engine/train/model.ts";
+import { Model } from "../../engine/infer/model.ts";
 import type { Utility } from "../../pipeline/demo/utility.ts";
 import { measureUtility } from "../../pipeline/utility.ts";
 import { assertNear } from "../compare.ts";

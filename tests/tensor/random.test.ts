@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { hash32, randomInt, sample, shuffle, uniform } from "../../pipeline/random.ts";
+import { hash32, randomInt, sample, shuffle, uniform } from "../../engine/tensor/random.ts";
 
 Deno.test("random: the same numbers on every platform", () => {
   assert.deepEqual(

@@ -1,2 +1,0 @@
-/** See engine/tensor/random.ts. */
-export * from "../engine/tensor/random.ts";
