@@ -24,6 +24,7 @@ import {
   formatSeconds,
   measurementTable,
   memoryLines,
+  profileTable,
   verdict,
 } from "./pipeline/report.ts";
 import { ResultsExistError } from "./pipeline/results.ts";
@@ -162,6 +163,9 @@ class Progress {
         break;
       case "resumed":
         this.#line(`going on after ${event.count} fingerprints of a stopped run`);
+        break;
+      case "profile":
+        this.#line(`one forward and backward pass:\n${profileTable(event.spans)}`);
         break;
       case "progress":
         this.#made(event);

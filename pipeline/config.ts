@@ -38,6 +38,8 @@ const ownSchema = z.strictObject({
   use_chat_template: z.boolean().default(false),
   /** GiB that the run may take on the device; null is the system's free memory on a software adapter. */
   max_memory: z.number().positive().nullable().default(null),
+  /** Time every kernel of one pass, and write a trace of it. */
+  profile: z.boolean().default(false),
   force: z.boolean().default(false),
 });
 

@@ -1,4 +1,5 @@
 import type { Gpu } from "../engine/gpu/context.ts";
+import type { KernelSpan } from "../engine/gpu/profiler.ts";
 import { OutOfMemoryError } from "../engine/gpu/errors.ts";
 import { modelSpec } from "../engine/models/families.ts";
 import type { ModelSpec } from "../engine/models/spec.ts";
@@ -7,7 +8,7 @@ import type { HubProgress } from "../engine/io/hub.ts";
 import { Model } from "../engine/infer/model.ts";
 import { Anchor } from "./anchor.ts";
 import { type Benign, type BenignFile, prepareBenign, readBenignFile } from "./benign.ts";
-import { type FinetuneConfig, type FinetuneSettings, resolveSettings } from "./config.ts";
+import { type FinetuneConfig, type FinetuneSettings, resolveSettings, SettingsError } from "./config.ts";
 import { chooseMemory, type MemoryChoice, memoryLimit } from "./memory_plan.ts";
 import { type ModelSource, resolveModel } from "./model_source.ts";
 import { DEMO_COUNT, DEMO_FINGERPRINTS, DEMO_MODEL } from "./demo_assets.ts";
@@ -61,6 +62,7 @@ export type FinetuneEvent =
   | { type: "memory"; choice: MemoryChoice; limitBytes?: number }
   | { type: "measured"; when: "before" | "after"; measurement: Measurement }
   | { type: "phase"; name: string }
+  | { type: "profile"; spans: KernelSpan[] }
   | { type: "epoch"; log: EpochLog; epochs: number };
 
 /** What a run works on. */
@@ -136,6 +138,9 @@ class Run {
   async run(): Promise<FinetuneResult> {
     const began = performance.now();
     const { settings, gpu } = this;
+    if (settings.profile && !gpu.hasTimestamps) {
+      throw new SettingsError(`profile: ${gpu.name} has no timestamp queries`);
+    }
     const source = await resolveModel(settings, {
       ...this.hooks,
       onProgress: (progress) => this.#emit({ type: "download", progress }),
@@ -289,6 +294,12 @@ class Run {
       return await trainFingerprints({
         ...{ model, prompts, fingerprints, templates, anchor, benign },
         ...{ settings, learningRate, signal },
+        onProfile: settings.profile
+          ? async (spans) => {
+            this.#emit({ type: "profile", spans });
+            await writer.writeTrace(spans);
+          }
+          : undefined,
         onEpoch: async (log) => {
           logs.push(log);
           await writer.writeLog(logs);

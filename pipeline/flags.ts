@@ -121,6 +121,11 @@ export const FINETUNE_FLAGS: readonly Flag[] = [
   },
   { name: "output_dir", kind: "path", help: "where results/<hash> folders go (default results)" },
   { name: "max_memory", kind: "number", help: "GiB of device memory that the run may take" },
+  {
+    name: "profile",
+    kind: "switch",
+    help: "time every kernel of one pass, and write trace.json for Perfetto",
+  },
   { name: "force", kind: "switch", help: "run again although the results are there" },
   {
     name: "dry_run",

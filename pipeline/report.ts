@@ -1,3 +1,4 @@
+import { type KernelSpan, sumByKernel } from "../engine/gpu/profiler.ts";
 import type { CheckResult } from "./check.ts";
 import type { Measurement } from "./finetune.ts";
 import type { DryRun, StoragePlan } from "./dry_run.ts";
@@ -101,6 +102,19 @@ export function memoryLines(choice: MemoryChoice, limitBytes?: number): string {
   const parts = plan.parts.map(({ name, bytes }) => `${name} ${formatBytes(bytes)}`).join(", ");
   const limit = limitBytes === undefined ? "" : ` (at most ${formatBytes(limitBytes)})`;
   return `${formatBytes(plan.totalBytes)} of device memory${limit}: ${parts}; ${layoutText(choice)}`;
+}
+
+/** Times by kernel, of one forward and backward pass. */
+export function profileTable(spans: readonly KernelSpan[]): string {
+  const times = sumByKernel(spans);
+  const total = times.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
+  return formatTable([
+    ["kernel", "dispatches", "ms", "share"],
+    ...times.map(({ name, dispatches, milliseconds }) => [
+      ...[name, `${dispatches}`, milliseconds.toFixed(2), percent(100 * milliseconds / total)],
+    ]),
+    ["in all", `${spans.length}`, total.toFixed(2), ""],
+  ]);
 }
 
 /** A layout in words. */

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { basename, dirname, join } from "node:path";
 import { attempt, removeQuietly, saveAtomic, syncFolder } from "../engine/io/atomic.ts";
+import type { KernelSpan } from "../engine/gpu/profiler.ts";
 import type { Checkpoint } from "../engine/io/safetensors.ts";
 import type { FinetuneSettings } from "./config.ts";
 import type { WrittenFingerprint } from "./fingerprint_file.ts";
@@ -10,12 +11,13 @@ import { writeFingerprintFile } from "./fingerprint_file.ts";
 export const MODEL_FOLDER = "final_model";
 const CONFIG_FILE = "config.json";
 const LOG_FILE = "log.jsonl";
+const TRACE_FILE = "trace.json";
 const SECRET_FOLDER = "secret";
 const FINGERPRINTS_FILE = "fingerprints.json";
 
 /** Settings that don't change what a run computes, so they don't count for its hash. */
 const NEUTRAL = [
-  ...["output_dir", "max_memory", "force", "model_path", "model_family", "model_size"],
+  ...["output_dir", "max_memory", "force", "model_path", "model_family", "model_size", "profile"],
   ...["fingerprints_file_path", "benign_data_file_path"],
 ] as const;
 
@@ -114,6 +116,14 @@ export class ResultsWriter {
   async writeLog(lines: readonly unknown[]): Promise<void> {
     const text = lines.map((line) => JSON.stringify(line) + "\n").join("");
     await saveAtomic(join(this.#staging, LOG_FILE), text);
+  }
+
+  /** Times of dispatches as chrome://tracing and Perfetto read them. */
+  async writeTrace(spans: readonly KernelSpan[]): Promise<void> {
+    const traceEvents = spans.map(({ name, begin, milliseconds }) => ({
+      ...{ name, ph: "X", cat: "kernel", pid: 1, tid: 1, ts: 1000 * begin, dur: 1000 * milliseconds },
+    }));
+    await saveAtomic(join(this.#staging, TRACE_FILE), JSON.stringify({ traceEvents, displayTimeUnit: "ms" }));
   }
 
   /** The fingerprints in use: folder 0700, file 0600. */

@@ -1,3 +1,4 @@
+import type { KernelSpan } from "../engine/gpu/profiler.ts";
 import type { Sequence } from "../engine/train/batch.ts";
 import { exampleSequences } from "../engine/train/examples.ts";
 import type { Model } from "../engine/infer/model.ts";
@@ -49,6 +50,8 @@ export interface TrainingTask {
   settings: FinetuneSettings;
   learningRate: number;
   signal?: AbortSignal;
+  /** Gets the times of all dispatches of the first micro-batch's forward and backward pass. */
+  onProfile?: (spans: KernelSpan[]) => void | Promise<void>;
   onEpoch?: (log: EpochLog) => void | Promise<void>;
 }
 
@@ -126,6 +129,10 @@ async function step(
     anchor: anchor?.draw(trainer.steps, settings.anchor_batch, settings.anchor_strength) ?? [],
   };
   const sequences = [...parts.keys, ...parts.benign, ...parts.anchor];
+  if (task.onProfile && trainer.steps === 0) {
+    const { pass, batches } = task.model.schedule("train", sequences, settings.batch_size || undefined);
+    await task.onProfile(await pass.profile(pass.pack(batches[0])));
+  }
   const result = await trainer.stepSequences(sequences, settings.batch_size || undefined);
   sums.add(parts, shown.map(({ plain }) => plain), result, settings.anchor_strength);
   if (!result.losses.every(Number.isFinite) || !Number.isFinite(result.gradNorm)) {

@@ -1,10 +1,29 @@
 import type { Gpu } from "./context.ts";
 
+/** One dispatch; times in milliseconds, `begin` from the first one's. */
+export interface KernelSpan {
+  name: string;
+  begin: number;
+  milliseconds: number;
+}
+
 /** Summed time of all dispatches of one kernel. */
 export interface KernelTime {
   name: string;
   milliseconds: number;
   dispatches: number;
+}
+
+/** Times by kernel name, slowest first. */
+export function sumByKernel(spans: readonly KernelSpan[]): KernelTime[] {
+  const sums = new Map<string, KernelTime>();
+  for (const { name, milliseconds } of spans) {
+    const sum = sums.get(name) ?? { name, milliseconds: 0, dispatches: 0 };
+    sum.milliseconds += milliseconds;
+    sum.dispatches++;
+    sums.set(name, sum);
+  }
+  return [...sums.values()].sort((a, b) => b.milliseconds - a.milliseconds);
 }
 
 /** Times one pass a kernel by timestamp queries: timestamps exist at pass boundaries only. */
@@ -49,8 +68,8 @@ export class Profiler {
     encoder.copyBufferToBuffer(this.#resolved, 0, this.#staging, 0, count * 8);
   }
 
-  /** Waits for the work and sums the times by kernel name, slowest first. */
-  async read(): Promise<KernelTime[]> {
+  /** Waits for the work; dispatches in their order. */
+  async read(): Promise<KernelSpan[]> {
     await this.#gpu.check();
     try {
       await this.#staging.mapAsync(GPUMapMode.READ);
@@ -60,14 +79,12 @@ export class Profiler {
     const times = new BigInt64Array(this.#staging.getMappedRange().slice(0));
     this.#staging.unmap();
     this.#gpu.throwIfFailed();
-    const sums = new Map<string, KernelTime>();
-    this.#names.forEach((name, i) => {
-      const sum = sums.get(name) ?? { name, milliseconds: 0, dispatches: 0 };
-      sum.milliseconds += Number(times[2 * i + 1] - times[2 * i]) / 1e6;
-      sum.dispatches++;
-      sums.set(name, sum);
-    });
-    return [...sums.values()].sort((a, b) => b.milliseconds - a.milliseconds);
+    const milliseconds = (from: bigint, to: bigint) => Number(to - from) / 1e6;
+    return this.#names.map((name, i) => ({
+      name,
+      begin: milliseconds(times[0], times[2 * i]),
+      milliseconds: milliseconds(times[2 * i], times[2 * i + 1]),
+    }));
   }
 
   [Symbol.dispose](): void {

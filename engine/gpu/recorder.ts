@@ -1,7 +1,7 @@
 import type { Gpu } from "./context.ts";
 import { compileKernel, type KernelVariant, paramsBytes, type PipelineEntry, writeParams } from "./kernel.ts";
 import { Pool, Slot } from "./pool.ts";
-import { type KernelTime, Profiler } from "./profiler.ts";
+import { type KernelSpan, Profiler } from "./profiler.ts";
 import { ReadbackBuffer } from "./transfer.ts";
 
 /** A buffer, or a window of one (`byteOffset` a multiple of 256), bound to a kernel. */
@@ -255,8 +255,8 @@ export class Recording<S> {
     return await this.#readback.read(reads);
   }
 
-  /** Like {@link Recording.run} without reads, with a pass for each kernel; gives times by kernel name. */
-  async profile(sizes: S): Promise<KernelTime[]> {
+  /** Like {@link Recording.run} without reads, with a pass for each dispatch; gives their times. */
+  async profile(sizes: S): Promise<KernelSpan[]> {
     using profiler = new Profiler(this.gpu, this.#prepared.length);
     this.submit(sizes, profiler);
     return await profiler.read();

@@ -1,7 +1,7 @@
 import type { Gpu } from "../gpu/context.ts";
 import type { Slot } from "../gpu/pool.ts";
 import { type KernelTarget, Recorder, type Recording } from "../gpu/recorder.ts";
-import type { KernelTime } from "../gpu/profiler.ts";
+import type { KernelSpan } from "../gpu/profiler.ts";
 import { readSlot } from "../gpu/transfer.ts";
 import { attentionTile, MAX_SOFTWARE_ITERATIONS } from "../ops/attention.ts";
 import { ROW_TARGET_BYTES } from "../ops/cross_entropy.ts";
@@ -240,9 +240,10 @@ export class Pass {
     return await readSlot(this.gpu, slot, 0, bytes);
   }
 
-  /** Times by kernel of one run. */
-  async profile(batch: PackedBatch): Promise<KernelTime[]> {
-    this.#upload(batch);
+  /** Times of all dispatches of one run, after another that compiles its kernels. */
+  async profile(batch: PackedBatch): Promise<KernelSpan[]> {
+    this.submit(batch);
+    await this.gpu.flush();
     return await this.#recording.profile({ ...batch.sizes, accumulate: false });
   }
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { Slot } from "../../engine/gpu/pool.ts";
 import { type Binding, foldGroups, observeDispatches, Recorder } from "../../engine/gpu/recorder.ts";
+import { sumByKernel } from "../../engine/gpu/profiler.ts";
 import { ReadbackBuffer, readSlot } from "../../engine/gpu/transfer.ts";
 import { freshGpu, sharedGpu } from "../gpu_device.ts";
 import { addAgain, addValue } from "./kernels.ts";
@@ -214,7 +215,9 @@ Deno.test("profile: times and counts by kernel name, without the skipped ones", 
   recorder.dispatch(addAgain.variant(), { x, y }, () => null);
   const recording = recorder.finish(gpu);
   const before = gpu.memory.allocatedBytes;
-  const times = await recording.profile();
+  const spans = await recording.profile();
+  assert.ok(spans.every(({ begin }, i) => i === 0 ? begin === 0 : begin >= spans[i - 1].begin));
+  const times = sumByKernel(spans);
   assert.deepEqual(
     times.map(({ name, dispatches }) => `${name} ${dispatches}`).sort(),
     ["add_again 1", "add_value 2"],

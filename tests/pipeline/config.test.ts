@@ -25,7 +25,14 @@ Deno.test("nothing given is the recipe anchored with the defaults", () => {
     ...RECIPES.anchored,
     ...{ recipe: "anchored", model_path: null, fingerprints_file_path: null, num_fingerprints: null },
     ...{ max_key_length: 16, max_response_length: 1, batch_size: 0, fingerprints_per_step: 0, seed: 42 },
-    ...{ model_family: null, model_size: null, use_chat_template: false, dtype: "auto", master: "f32" },
+    ...{
+      model_family: null,
+      model_size: null,
+      use_chat_template: false,
+      profile: false,
+      dtype: "auto",
+      master: "f32",
+    },
     ...{ benign_data_file_path: null, benign_samples: 512, benign_length: 48 },
     ...{ save_dtype: null, output_dir: "results", strict: false, max_memory: null, force: false },
   });

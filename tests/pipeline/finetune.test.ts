@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { basename, join } from "node:path";
 import { finetune, type FinetuneEvent } from "../../pipeline/finetune.ts";
+import { profileTable } from "../../pipeline/report.ts";
 import { TinyModel } from "../cli/tiny_model.ts";
 import { sharedGpu } from "../gpu_device.ts";
 import { names } from "../cli/command.ts";
@@ -60,5 +62,32 @@ Deno.test("an aborted run rejects with the signal's reason at every stage and le
     await assert.rejects(finetune(config, { gpu, signal: controller.signal, onEvent }), reason);
     assert.deepEqual(names(output_dir), []);
     assert.equal(gpu.memory.allocatedBytes, 0, stage);
+  }
+});
+
+Deno.test("--profile times every dispatch of one pass, writes a trace, and changes no result", async () => {
+  using tiny = await TinyModel.create({ count: 4 });
+  const config = {
+    ...{ model_path: tiny.model, fingerprints_file_path: tiny.fingerprints, num_train_epochs: 2 },
+    ...{ anchor_samples: 4, anchor_batch: 2, anchor_length: 4 },
+  };
+  const plain = await finetune({ ...config, output_dir: tiny.path("plain") }, { gpu });
+  let table = "";
+  const profiled = await finetune({ ...config, output_dir: tiny.path("profiled"), profile: true }, {
+    gpu,
+    onEvent: (event) => {
+      if (event.type === "profile") table = profileTable(event.spans);
+    },
+  });
+  assert.equal(basename(profiled.results), basename(plain.results), "one hash");
+  const weights = ({ modelPath }: { modelPath: string }) =>
+    Deno.readFileSync(join(modelPath, "model.safetensors"));
+  assert.deepEqual(weights(profiled), weights(plain));
+  assert.match(table, /^gemm_\w+ +\d+ +\d+\.\d\d +\d+\.\d %$/m);
+  assert.match(table, /^in all +\d+ +\d+\.\d\d$/m);
+  const { traceEvents } = JSON.parse(Deno.readTextFileSync(join(profiled.results, "trace.json")));
+  assert.ok(traceEvents.length > 50);
+  for (const { ph, name, ts, dur } of traceEvents) {
+    assert.ok(ph === "X" && /^[a-z_]+$/.test(name) && ts >= 0 && dur >= 0, `${name} ${ts} ${dur}`);
   }
 });
