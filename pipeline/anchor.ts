@@ -4,7 +4,7 @@ import type { Sequence } from "../engine/train/batch.ts";
 import type { RowTarget } from "../engine/ops/cross_entropy.ts";
 import type { SoftTables } from "../engine/train/head.ts";
 import type { Model } from "../engine/infer/model.ts";
-import { softmax } from "../engine/infer/sample.ts";
+import { byProbability, softmax } from "../engine/infer/sample.ts";
 import { sample, uniform } from "../engine/tensor/random.ts";
 
 /** Settings of the anchor. */
@@ -171,7 +171,7 @@ function bucket(
   probabilities: Float32Array,
   count: number,
 ): RowTarget {
-  const order = Uint32Array.from(p, (_, token) => token).sort((a, b) => p[b] - p[a] || a - b);
+  const order = byProbability(p);
   const top = order.subarray(0, count).sort();
   ids.set(top, begin);
   top.forEach((token, i) => probabilities[begin + i] = p[token]);

@@ -1,7 +1,7 @@
 import type { ModelSpec } from "../engine/models/spec.ts";
 import type { Model } from "../engine/infer/model.ts";
 import type { ScoredRow } from "../engine/train/model.ts";
-import { softmax } from "../engine/infer/sample.ts";
+import { byProbability, softmax } from "../engine/infer/sample.ts";
 import { type Fingerprint, longestResponse, toExample } from "./fingerprints.ts";
 import { type PromptEncoder, templateIds } from "./prompts.ts";
 
@@ -206,7 +206,7 @@ export async function explainAnswers(
 
 function detail(logits: Float32Array, token: number): AnswerDetail {
   const p = softmax(logits);
-  const order = Uint32Array.from(p, (_, id) => id).sort((a, b) => p[b] - p[a] || a - b);
+  const order = byProbability(p);
   return {
     rank: order.indexOf(token) + 1,
     probability: p[token],

@@ -95,7 +95,11 @@ export class Gpu {
    */
   async flush(): Promise<void> {
     this.device.queue.submit([]);
-    await this.device.queue.onSubmittedWorkDone();
+    try {
+      await this.device.queue.onSubmittedWorkDone();
+    } catch (error) {
+      await this.throwCause(error);
+    }
     await this.check();
   }
 

@@ -57,7 +57,12 @@ export class Trainer {
     );
     this.#optimizer = new Optimizer(gpu, plan);
     this.#readback = new ReadbackBuffer(gpu);
-    if (model.modified) this.#initial = copyWeights(model);
+    try {
+      if (model.modified) this.#initial = copyWeights(model);
+    } catch (error) {
+      this.#optimizer.dispose();
+      throw error;
+    }
   }
 
   /** Optimizer steps done. */
@@ -159,7 +164,12 @@ export class Trainer {
 
 function copyWeights({ gpu, parameters, options }: Model): Parameters {
   const copy = new Parameters(parameters.spec, gpu, options);
-  copy.realize(gpu);
+  try {
+    copy.realize(gpu);
+  } catch (error) {
+    copy.dispose();
+    throw error;
+  }
   const sources = parameters.slots;
   copy.slots.forEach((slot, i) => copySlot(gpu, { slot: sources[i] }, { slot }, sources[i].buffer.size));
   return copy;
