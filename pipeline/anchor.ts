@@ -49,6 +49,7 @@ export class Anchor {
     gpu: Gpu,
   ) {
     this.#slots = {
+      kinds: [...new Set(tables.targets.flat().map(({ kind }) => kind))].filter((kind) => kind !== "label"),
       ids: new Slot(tables.ids.byteLength, "anchor ids").realize(gpu),
       probabilities: new Slot(tables.probabilities.byteLength, "anchor probabilities").realize(gpu),
     };
@@ -115,12 +116,17 @@ async function writeTexts(model: Model, options: AnchorOptions): Promise<number[
 /** Bytes of whole distributions that every adapter binds (WebGPU's guaranteed 128 MiB); more are kept in buckets. */
 const WHOLE_BYTES = 128 << 20;
 
+/** Numbers of a whole distribution in the table: each begins at a multiple of 4. */
+function wholeWidth(vocabulary: number): number {
+  return Math.ceil(vocabulary / 4) * 4;
+}
+
 /** Whether the distributions of all texts are kept whole, or as the likeliest tokens and one bucket. */
 function keepsWhole(
   vocabulary: number,
   { samples, length, wholeUpTo = 8192 }: Pick<AnchorOptions, "samples" | "length" | "wholeUpTo">,
 ): boolean {
-  return vocabulary <= wholeUpTo && samples * length * vocabulary * 4 <= WHOLE_BYTES;
+  return vocabulary <= wholeUpTo && samples * length * wholeWidth(vocabulary) * 4 <= WHOLE_BYTES;
 }
 
 async function baseDistributions(
@@ -131,7 +137,7 @@ async function baseDistributions(
   const { startIds, topTokens = 128, signal } = options;
   const V = model.spec.vocabulary;
   const whole = keepsWhole(V, options);
-  const rowWidth = whole ? V : topTokens;
+  const rowWidth = whole ? wholeWidth(V) : topTokens;
   const counts = texts.map((text) => text.length - startIds.length);
   const rows = counts.reduce((sum, count) => sum + count, 0);
   const ids = new Uint32Array(whole ? 4 : rows * rowWidth);
@@ -186,5 +192,5 @@ export function anchorBytes(
   options: Pick<AnchorOptions, "samples" | "length" | "topTokens" | "wholeUpTo">,
 ): number {
   const { samples, length, topTokens = 128 } = options;
-  return samples * length * (keepsWhole(vocabulary, options) ? vocabulary * 4 : topTokens * 8);
+  return samples * length * (keepsWhole(vocabulary, options) ? wholeWidth(vocabulary) * 4 : topTokens * 8);
 }

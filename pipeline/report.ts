@@ -109,11 +109,12 @@ export function profileTable(spans: readonly KernelSpan[]): string {
   const times = sumByKernel(spans);
   const total = times.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
   return formatTable([
-    ["kernel", "dispatches", "ms", "share"],
-    ...times.map(({ name, dispatches, milliseconds }) => [
+    ["kernel", "dispatches", "ms", "share", "GFLOP/s"],
+    ...times.map(({ name, dispatches, milliseconds, flops }) => [
       ...[name, `${dispatches}`, milliseconds.toFixed(2), percent(100 * milliseconds / total)],
+      flops ? (flops / milliseconds / 1e6).toPrecision(3) : "",
     ]),
-    ["in all", `${spans.length}`, total.toFixed(2), ""],
+    ["in all", `${spans.length}`, total.toFixed(2), "", ""],
   ]);
 }
 

@@ -1,8 +1,9 @@
+//#include "cells.wgsl"
 // Greedy choice of each row over vocabulary chunks: (value, token) of the largest logit, the lowest token on ties.
 // A NaN anywhere in the row gives token 0xffffffff, since comparisons would hide it.
 struct Params { rows: u32, columns: u32, first_column: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> logits: array<f32>;
+@group(0) @binding(1) var<storage, read> logits: array<Cell>;
 @group(0) @binding(2) var<storage, read_write> best: array<vec2u>;
 
 const NOTHING = 0xffffffffu;
@@ -27,17 +28,32 @@ fn argmax(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
           @builtin(local_invocation_id) local: vec3u) {
   let row = (group.x + group.y * groups.x) * ROWS + local.y;
   let clamped = min(row, params.rows - 1u);
-  let base = clamped * params.columns;
+  let columns = params.columns / CELL;
+  let base = clamped * columns;
   // Lanes beyond the columns start from column 0 like lane 0, which changes nothing.
-  let first = select(0u, local.x, local.x < params.columns);
-  var mine = vec2u(bitcast<u32>(logits[base + first]), params.first_column + first);
-  if (is_nan(logits[base + first])) { mine.y = NOTHING; }
-  for (var column = local.x; column < params.columns; column += THREADS) {
-    let value = logits[base + column];
-    var candidate = vec2u(bitcast<u32>(value), params.first_column + column);
-    if (is_nan(value)) { candidate.y = NOTHING; }
-    mine = better(mine, candidate);
+  var token = select(0u, local.x, local.x < columns) * CELL;
+  //#if VEC
+  var top = logits[base + token / CELL].x;
+  //#else
+  var top = logits[base + token];
+  //#end
+  var has_nan = false;
+  // Tokens ascend, so that the lowest one wins ties.
+  for (var column = local.x; column < columns; column += THREADS) {
+    let cell = logits[base + column];
+    //#unroll e 0 1+3*VEC
+    //#if VEC
+    let value_$e = cell[$e];
+    //#else
+    let value_$e = cell;
+    //#end
+    has_nan = has_nan || is_nan(value_$e);
+    let higher_$e = value_$e > top;
+    top = select(top, value_$e, higher_$e);
+    token = select(token, column * CELL + $(e)u, higher_$e);
+    //#end
   }
+  var mine = vec2u(bitcast<u32>(top), select(params.first_column + token, NOTHING, has_nan));
   //#if THREADS > 1
   let at = local.y * THREADS + local.x;
   scratch[at] = mine;

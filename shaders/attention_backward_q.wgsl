@@ -16,9 +16,7 @@ fn attention_backward_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgr
   let place = place_of(group, groups, params.heads);
   if (place.tile >= params.tiles) { return; }
   let tile = tiles[place.tile];
-  if (lane >= tile.y) { return; }
-  let row = tile.x + lane;
-  let token = query_tokens[row];
+  //#include "attention_rows.wgsl"
   let q_at = params.q_offset + row * params.ld_q + place.head * params.q_stride;
   let dout_at = (row * params.heads + place.head) * D;
   let kv_head = place.head / (params.heads / params.kv_heads);
@@ -31,16 +29,41 @@ fn attention_backward_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgr
   //#unroll i 0 CHUNK4
   var dq_$i = vec4f(0.0, 0.0, 0.0, 0.0);
   //#end
-  var first = tile.z;
-  if (token >= params.window) { first = max(first, token - params.window + 1u); }
-  for (var key = first; key <= token; key++) {
+  for (var key = first; key <= last; key++) {
     let k_at = params.k_offset + key * params.ld_kv + kv_head * params.kv_stride;
     let v_at = params.v_offset + key * params.ld_kv + kv_head * params.kv_stride;
+    //#if SHARE
+    //#unroll j 0 (D4+7)/8
+    let own_k_$j = load_kv(k_at, min($(8*j)u + lane, D4 - 1u));
+    let own_v_$j = load_kv(v_at, min($(8*j)u + lane, D4 - 1u));
+    //#end
+    //#unroll i 0 D4
+    let k_$i = subgroupShuffle(own_k_$(i/8), $(i%8)u);
+    let v_$i = subgroupShuffle(own_v_$(i/8), $(i%8)u);
+    //#end
+    //#if D4 > CHUNK4
+    let own_part = load_kv(k_at, min(place.chunk * CHUNK4 + lane, D4 - 1u));
+    //#unroll i 0 CHUNK4
+    let part_$i = subgroupShuffle(own_part, $(i)u);
+    //#end
+    //#end
+    if (!sees(token, key)) { continue; }
+    //#else
+    //#unroll i 0 D4
+    let k_$i = load_kv(k_at, $(i)u);
+    let v_$i = load_kv(v_at, $(i)u);
+    //#end
+    //#if D4 > CHUNK4
+    //#unroll i 0 CHUNK4
+    let part_$i = load_kv(k_at, min(place.chunk * CHUNK4 + $(i)u, D4 - 1u));
+    //#end
+    //#end
+    //#end
     var score = 0.0;
     var dp = 0.0;
     //#unroll i 0 D4
-    score += dot(q_$i, load_kv(k_at, $(i)u));
-    dp += dot(dout_$i, load_kv(v_at, $(i)u));
+    score += dot(q_$i, k_$i);
+    dp += dot(dout_$i, v_$i);
     //#end
     //#if CAP
     let ds = exp(capped(score) - row_lse) * (dp - row_delta) * cap_slope(score) * params.scale;
@@ -48,9 +71,16 @@ fn attention_backward_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgr
     let ds = exp(score * params.scale - row_lse) * (dp - row_delta) * params.scale;
     //#end
     //#unroll i 0 CHUNK4
-    dq_$i += ds * load_kv(k_at, min(place.chunk * CHUNK4 + $(i)u, D4 - 1u));
+    //#if D4 > CHUNK4
+    dq_$i += ds * part_$i;
+    //#else
+    dq_$i += ds * k_$i;
+    //#end
     //#end
   }
+  //#if SHARE
+  if (lane >= tile.y) { return; }
+  //#end
   let at = params.dq_offset + row * params.ld_dq + place.head * params.dq_stride;
   //#unroll i 0 CHUNK4
   store(at, place.chunk * CHUNK4 + $(i)u, dq_$i);

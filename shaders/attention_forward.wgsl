@@ -14,9 +14,7 @@ fn attention_forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroup
   let place = place_of(group, groups, params.heads);
   if (place.tile >= params.tiles) { return; }
   let tile = tiles[place.tile];
-  if (lane >= tile.y) { return; }
-  let row = tile.x + lane;
-  let token = query_tokens[row];
+  //#include "attention_rows.wgsl"
   let q_at = params.q_offset + row * params.ld_q + place.head * params.q_stride;
   let kv_head = place.head / (params.heads / params.kv_heads);
   //#unroll i 0 D4
@@ -27,13 +25,32 @@ fn attention_forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroup
   //#end
   var top = -3.0e38;
   var sum = 0.0;
-  var first = tile.z;
-  if (token >= params.window) { first = max(first, token - params.window + 1u); }
-  for (var key = first; key <= token; key++) {
+  for (var key = first; key <= last; key++) {
     let k_at = params.k_offset + key * params.ld_kv + kv_head * params.kv_stride;
+    let v_at = params.v_offset + key * params.ld_kv + kv_head * params.kv_stride;
+    //#if SHARE
+    //#unroll j 0 (D4+7)/8
+    let own_k_$j = load_kv(k_at, min($(8*j)u + lane, D4 - 1u));
+    //#end
+    let own_v = load_kv(v_at, min(place.chunk * CHUNK4 + lane, D4 - 1u));
+    //#unroll i 0 D4
+    let k_$i = subgroupShuffle(own_k_$(i/8), $(i%8)u);
+    //#end
+    //#unroll i 0 CHUNK4
+    let v_$i = subgroupShuffle(own_v, $(i)u);
+    //#end
+    if (!sees(token, key)) { continue; }
+    //#else
+    //#unroll i 0 D4
+    let k_$i = load_kv(k_at, $(i)u);
+    //#end
+    //#unroll i 0 CHUNK4
+    let v_$i = load_kv(v_at, min(place.chunk * CHUNK4 + $(i)u, D4 - 1u));
+    //#end
+    //#end
     var score = 0.0;
     //#unroll i 0 D4
-    score += dot(q_$i, load_kv(k_at, $(i)u));
+    score += dot(q_$i, k_$i);
     //#end
     //#if CAP
     score = capped(score);
@@ -45,11 +62,13 @@ fn attention_forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroup
     let p = exp(score - next);
     sum = sum * shrink + p;
     top = next;
-    let v_at = params.v_offset + key * params.ld_kv + kv_head * params.kv_stride;
     //#unroll i 0 CHUNK4
-    out_$i = out_$i * shrink + p * load_kv(v_at, min(place.chunk * CHUNK4 + $(i)u, D4 - 1u));
+    out_$i = out_$i * shrink + p * v_$i;
     //#end
   }
+  //#if SHARE
+  if (lane >= tile.y) { return; }
+  //#end
   let out_at = (row * params.heads + place.head) * D;
   //#unroll i 0 CHUNK4
   store(out_at, place.chunk * CHUNK4 + $(i)u, out_$i / sum);

@@ -32,6 +32,12 @@ alias Cell = f32;
 // CHUNK4 vec4s of the result belong to one invocation; a wider head is split over several, each with the whole scores.
 const CHUNKS = (D4 + CHUNK4 - 1u) / CHUNK4;
 
+// Whether the query of a token sees a key, and the first key that it may see of a sequence that begins at `start`.
+fn sees(token: u32, key: u32) -> bool { return key <= token && token - key < params.window; }
+fn first_key(start: u32, token: u32) -> u32 {
+  return select(start, max(start, token - params.window + 1u), token >= params.window);
+}
+
 struct Place { tile: u32, head: u32, chunk: u32 }
 
 fn place_of(group: vec3u, groups: vec3u, heads: u32) -> Place {

@@ -1,4 +1,5 @@
 //#include "rows.wgsl"
+//#include "cells.wgsl"
 //#include "cross_entropy_io.wgsl"
 // logits is [rows, columns]: the vocabulary chunk that starts at first_column.
 // stats of a row over the chunks so far: (max, Σ exp(z − max) of listed tokens, the same of the others, label's logit).
@@ -6,7 +7,7 @@
 // may be less likely than the smallest f32.
 //#if GRADIENT
 @group(0) @binding(4) var<storage, read> stats: array<vec4f>;
-@group(0) @binding(5) var<storage, read_write> logits: array<f32>;
+@group(0) @binding(5) var<storage, read_write> logits: array<Cell>;
 @group(0) @binding(6) var<storage, read_write> row_loss: array<f32>;
 
 // Second pass: overwrites the chunk with dloss/dlogits and adds the chunk's part of the row's loss. CAP: the logits are
@@ -17,30 +18,42 @@ fn cross_entropy_gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_work
   let row = row_of(group, groups, local);
   let inside = row < params.rows;
   let clamped = min(row, params.rows - 1u);
-  let base = clamped * params.columns;
+  let base = clamped * params.columns / CELL;
   let want = targets[clamped];
   let stat = stats[clamped];
   var others = stat.z;
-  if (want.kind == TOP) { others *= exp(stat.w - stat.x); }
+  //#if HAS_TOP
+  // d/dz of a TOP row's others is e·(others_share − rest / Σe), e = exp(z − their max).
+  let is_top = want.kind == TOP;
+  if (is_top) { others *= exp(stat.w - stat.x); }
+  //#end
   let log_total = log(stat.y + others);
+  //#if HAS_TOP
+  let others_scale = exp(stat.w - stat.x - log_total) - select(0.0, want.rest / stat.z, want.rest > 0.0);
+  //#end
   var loss = 0.0;
   if (inside) {
-    var cursor = list_cursor(want, params.first_column + local.x);
-    for (var column = local.x; column < params.columns; column += THREADS) {
-      let log_p = logits[base + column] - stat.x - log_total;
+    var walk = walk_from(want, params.first_column + local.x * CELL);
+    for (var column = local.x; column < params.columns / CELL; column += THREADS) {
+      let value = logits[base + column];
+      let wanted = listed(want, params.first_column + column * CELL, &walk);
+      //#if HAS_TOP
+      let other = Flags(is_top) & !wanted.is;
+      let log_p = value - select(Cell(stat.x), Cell(stat.w), other) - select(Cell(log_total), Cell(0.0), other);
       let p = exp(log_p);
-      let entry = listed(want, params.first_column + column, &cursor);
-      var gradient = p;
-      if (entry != NOT_LISTED) {
-        var q = 1.0;
-        if (want.kind != HARD) { q = soft_probs[entry]; }
-        gradient = p - q;
-        if (q > 0.0) { loss += q * (log(q) - log_p); }
-      } else if (want.rest > 0.0) {
-        gradient = p - want.rest * exp(logits[base + column] - stat.w) / stat.z;
-      }
+      var gradient = select(p - wanted.q, p * others_scale, other);
+      //#else
+      let log_p = value - stat.x - log_total;
+      var gradient = exp(log_p) - wanted.q;
+      //#end
+      //#if HAS_DENSE || HAS_TOP
+      let distance = wanted.q * (log(wanted.q) - log_p);
+      loss = plus(loss, select(Cell(0.0), distance, wanted.is & (wanted.q > Cell(0.0))));
+      //#else
+      loss = plus(loss, select(Cell(0.0), -log_p, wanted.is));
+      //#end
       //#if CAP
-      let bend = logits[base + column] / params.cap;
+      let bend = value / params.cap;
       gradient *= 1.0 - bend * bend;
       //#end
       logits[base + column] = want.weight * gradient;
@@ -56,8 +69,17 @@ fn cross_entropy_gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_work
   }
 }
 //#else
-@group(0) @binding(4) var<storage, read> logits: array<f32>;
+@group(0) @binding(4) var<storage, read> logits: array<Cell>;
 @group(0) @binding(5) var<storage, read_write> stats: array<vec4f>;
+
+fn logit(row: u32, column: u32) -> f32 {
+  let at = row * params.columns + column;
+  //#if VEC
+  return logits[at / 4u][at % 4u];
+  //#else
+  return logits[at];
+  //#end
+}
 
 // First pass, online over the chunks. A NaN logit is lost in max() but comes out through the sums.
 @compute @workgroup_size(THREADS, ROWS)
@@ -65,22 +87,31 @@ fn cross_entropy_stats(@builtin(workgroup_id) group: vec3u, @builtin(num_workgro
                        @builtin(local_invocation_id) local: vec3u) {
   let row = row_of(group, groups, local);
   let clamped = min(row, params.rows - 1u);
-  let base = clamped * params.columns;
+  let base = clamped * params.columns / CELL;
   let want = targets[clamped];
   let is_top = want.kind == TOP;
-  var top = logits[base];
-  var others_top = LOWEST;
-  let begin = list_cursor(want, params.first_column + local.x);
-  var cursor = begin;
-  for (var column = local.x; column < params.columns; column += THREADS) {
+  var highest = Cell(LOWEST);
+  //#if HAS_TOP
+  var others_highest = Cell(LOWEST);
+  let begin = walk_from(want, params.first_column + local.x * CELL);
+  var walk = begin;
+  //#else
+  var walk = Walk(0u, 0u, NO_TOKEN);
+  //#end
+  for (var column = local.x; column < params.columns / CELL; column += THREADS) {
     let value = logits[base + column];
-    top = max(top, value);
-    if (is_top && listed(want, params.first_column + column, &cursor) == NOT_LISTED) {
-      others_top = max(others_top, value);
-    }
+    highest = max(highest, value);
+    //#if HAS_TOP
+    let wanted = listed(want, params.first_column + column * CELL, &walk);
+    others_highest = max(others_highest, select(value, Cell(LOWEST), wanted.is));
+    //#end
   }
-  top = row_max(top, local);
-  others_top = row_max(others_top, local);
+  var top = row_max(largest(highest), local);
+  //#if HAS_TOP
+  var others_top = row_max(largest(others_highest), local);
+  //#else
+  var others_top = LOWEST;
+  //#end
   var before = vec4f(top, 0.0, 0.0, select(0.0, LOWEST, is_top));
   if (params.first_column != 0u) {
     before = stats[clamped];
@@ -89,14 +120,14 @@ fn cross_entropy_stats(@builtin(workgroup_id) group: vec3u, @builtin(num_workgro
   others_top = select(top, max(others_top, before.w), is_top);
   var sum_listed = 0.0;
   var sum_others = 0.0;
-  cursor = begin;
-  for (var column = local.x; column < params.columns; column += THREADS) {
-    let value = logits[base + column];
-    if (listed(want, params.first_column + column, &cursor) != NOT_LISTED) {
-      sum_listed += exp(value - top);
-    } else {
-      sum_others += exp(value - others_top);
-    }
+  //#if HAS_TOP
+  walk = begin;
+  //#end
+  for (var column = local.x; column < params.columns / CELL; column += THREADS) {
+    let wanted = listed(want, params.first_column + column * CELL, &walk);
+    let e = exp(logits[base + column] - select(Cell(others_top), Cell(top), wanted.is));
+    sum_listed = plus(sum_listed, select(Cell(0.0), e, wanted.is));
+    sum_others = plus(sum_others, select(e, Cell(0.0), wanted.is));
   }
   sum_listed = row_sum(sum_listed, local);
   sum_others = row_sum(sum_others, local);
@@ -105,7 +136,7 @@ fn cross_entropy_stats(@builtin(workgroup_id) group: vec3u, @builtin(num_workgro
   let others_shrink = exp(select(before.x, before.w, is_top) - others_top);
   var label = select(before.w, others_top, is_top);
   if (want.kind == HARD && want.begin >= params.first_column && want.begin - params.first_column < params.columns) {
-    label = logits[base + want.begin - params.first_column];
+    label = logit(row, want.begin - params.first_column);
   }
   stats[row] = vec4f(top, before.y * shrink + sum_listed, before.z * others_shrink + sum_others, label);
 }

@@ -5,6 +5,8 @@ export interface KernelSpan {
   name: string;
   begin: number;
   milliseconds: number;
+  /** Floating-point operations, for matrix products; else 0. */
+  flops: number;
 }
 
 /** Summed time of all dispatches of one kernel. */
@@ -12,14 +14,16 @@ export interface KernelTime {
   name: string;
   milliseconds: number;
   dispatches: number;
+  flops: number;
 }
 
 /** Times by kernel name, slowest first. */
 export function sumByKernel(spans: readonly KernelSpan[]): KernelTime[] {
   const sums = new Map<string, KernelTime>();
-  for (const { name, milliseconds } of spans) {
-    const sum = sums.get(name) ?? { name, milliseconds: 0, dispatches: 0 };
+  for (const { name, milliseconds, flops } of spans) {
+    const sum = sums.get(name) ?? { name, milliseconds: 0, dispatches: 0, flops: 0 };
     sum.milliseconds += milliseconds;
+    sum.flops += flops;
     sum.dispatches++;
     sums.set(name, sum);
   }
@@ -32,7 +36,7 @@ export class Profiler {
   readonly #queries: GPUQuerySet;
   readonly #resolved: GPUBuffer;
   readonly #staging: GPUBuffer;
-  readonly #names: string[] = [];
+  readonly #passes: { name: string; flops: number }[] = [];
 
   /** @throws TypeError when the device has no `timestamp-query`. */
   constructor(gpu: Gpu, passes: number) {
@@ -57,13 +61,13 @@ export class Profiler {
   }
 
   /** Timestamp writes for the next pass. */
-  next(name: string): GPUComputePassTimestampWrites {
-    const index = this.#names.push(name) * 2;
+  next(name: string, flops: number): GPUComputePassTimestampWrites {
+    const index = this.#passes.push({ name, flops }) * 2;
     return { querySet: this.#queries, beginningOfPassWriteIndex: index - 2, endOfPassWriteIndex: index - 1 };
   }
 
   resolve(encoder: GPUCommandEncoder): void {
-    const count = this.#names.length * 2;
+    const count = this.#passes.length * 2;
     encoder.resolveQuerySet(this.#queries, 0, count, this.#resolved, 0);
     encoder.copyBufferToBuffer(this.#resolved, 0, this.#staging, 0, count * 8);
   }
@@ -80,8 +84,8 @@ export class Profiler {
     this.#staging.unmap();
     this.#gpu.throwIfFailed();
     const milliseconds = (from: bigint, to: bigint) => Number(to - from) / 1e6;
-    return this.#names.map((name, i) => ({
-      name,
+    return this.#passes.map((pass, i) => ({
+      ...pass,
       begin: milliseconds(times[0], times[2 * i]),
       milliseconds: milliseconds(times[2 * i], times[2 * i + 1]),
     }));

@@ -1,20 +1,14 @@
-import type { Gpu } from "./context.ts";
-import { compileKernel, type KernelVariant, paramsBytes, type PipelineEntry, writeParams } from "./kernel.ts";
+import type { Gpu, PipelineEntry } from "./context.ts";
+import { compileKernel, type KernelVariant, paramsBytes, writeParams } from "./kernel.ts";
 import { Pool, Slot } from "./pool.ts";
 import { type KernelSpan, Profiler } from "./profiler.ts";
-import { ReadbackBuffer } from "./transfer.ts";
+import type { KernelTarget } from "./target.ts";
+import { encodeCopies, ReadbackBuffer, type SlotCopy } from "./transfer.ts";
+
+export type { KernelTarget };
 
 /** A buffer, or a window of one (`byteOffset` a multiple of 256), bound to a kernel. */
 export type Binding = Slot | { slot: Slot; byteOffset: number; bytes: number };
-
-/** What kernel choice may depend on besides shapes. */
-export interface KernelTarget {
-  readonly isSoftware: boolean;
-  /** Kernels may use subgroup functions, on at least 8 invocations. */
-  readonly hasSubgroups?: boolean;
-  /** The largest buffer that can be bound; larger parameters are split into row shards. */
-  readonly maxBindingBytes?: number;
-}
 
 /** A size that is fixed, or known only when a recording runs. */
 export type Dim<S> = number | ((sizes: S) => number);
@@ -180,10 +174,10 @@ export class Recording<S> {
   }
 
   /**
-   * Encodes and submits all dispatches for `sizes`, without waiting.
+   * Encodes and submits all dispatches for `sizes`, and copies after them, without waiting.
    * @throws TypeError or RangeError when a launch's params don't fit its kernel.
    */
-  submit(sizes: S, profiler?: Profiler): void {
+  submit(sizes: S, copies: readonly SlotCopy[] = [], profiler?: Profiler): void {
     this.gpu.throwIfFailed();
     const launches = this.#prepared.map(({ variant, launch, uniformOffset }) => {
       const result = launch(sizes);
@@ -192,12 +186,12 @@ export class Recording<S> {
     });
     this.gpu.guard("submit", () => {
       this.gpu.device.queue.writeBuffer(this.#uniforms, 0, this.#uniformData.buffer);
-      if (profiler) this.#encodeProfiled(launches, profiler);
-      else this.#encode(launches, sizes);
+      if (profiler) this.#encodeProfiled(launches, sizes, profiler);
+      else this.#encode(launches, sizes, copies);
     });
   }
 
-  #encode(launches: (Launch | null)[], sizes: S): void {
+  #encode(launches: (Launch | null)[], sizes: S, copies: readonly SlotCopy[]): void {
     const { device, isSoftware } = this.gpu;
     const limit = isSoftware ? WORK_PER_SUBMIT.software : WORK_PER_SUBMIT.hardware;
     let encoder = device.createCommandEncoder();
@@ -217,15 +211,18 @@ export class Recording<S> {
       this.#encodeOne(pass, prepared, launch);
     });
     pass.end();
+    encodeCopies(encoder, copies);
     device.queue.submit([encoder.finish()]);
   }
 
-  #encodeProfiled(launches: (Launch | null)[], profiler: Profiler): void {
+  #encodeProfiled(launches: (Launch | null)[], sizes: S, profiler: Profiler): void {
     const encoder = this.gpu.device.createCommandEncoder();
     this.#prepared.forEach((prepared, i) => {
       const launch = launches[i];
       if (!launch) return;
-      const pass = encoder.beginComputePass({ timestampWrites: profiler.next(prepared.variant.kernel.name) });
+      const pass = encoder.beginComputePass({
+        timestampWrites: profiler.next(prepared.variant.kernel.name, prepared.work(sizes)),
+      });
       this.#encodeOne(pass, prepared, launch);
       pass.end();
     });
@@ -258,7 +255,7 @@ export class Recording<S> {
   /** Like {@link Recording.run} without reads, with a pass for each dispatch; gives their times. */
   async profile(sizes: S): Promise<KernelSpan[]> {
     using profiler = new Profiler(this.gpu, this.#prepared.length);
-    this.submit(sizes, profiler);
+    this.submit(sizes, [], profiler);
     return await profiler.read();
   }
 

@@ -1,18 +1,19 @@
 import activationSource from "../../shaders/activation.wgsl" with { type: "text" };
+import cellsSource from "../../shaders/cells.wgsl" with { type: "text" };
 import elementsSource from "../../shaders/elements.wgsl" with { type: "text" };
 import mathSource from "../../shaders/math.wgsl" with { type: "text" };
 import { defineKernel } from "../gpu/kernel.ts";
 import type { Slot } from "../gpu/pool.ts";
 import { type Dim, dim, type Recorder } from "../gpu/recorder.ts";
 import type { Activation } from "../models/spec.ts";
-import { elementGroups } from "./launch.ts";
+import { cellConstants, elementGroups } from "./launch.ts";
 
 const define = (name: string) =>
   defineKernel({
     name,
     file: "activation.wgsl",
     source: activationSource,
-    includes: { "elements.wgsl": elementsSource, "math.wgsl": mathSource },
+    includes: { "cells.wgsl": cellsSource, "elements.wgsl": elementsSource, "math.wgsl": mathSource },
   });
 const forwardKernel = define("activation_forward");
 const backwardKernel = define("activation_backward");
@@ -31,10 +32,11 @@ export function activationForward<S>(
   kind: ActivationKind,
   { x, y }: { x: Slot; y: Slot },
 ): void {
+  const constants = { ...kindConstants(kind), ...cellConstants(recorder.target, columns) };
   recorder.dispatch(
-    forwardKernel.variant(constants(kind, false)),
+    forwardKernel.variant({ ...constants, BACKWARD: false }),
     { x, y },
-    (sizes) => launch(dim(rows, sizes), columns),
+    (sizes) => launch(dim(rows, sizes), columns, constants),
   );
 }
 
@@ -46,20 +48,18 @@ export function activationBackward<S>(
   kind: ActivationKind,
   { dy, x }: { dy: Slot; x: Slot },
 ): void {
+  const constants = { ...kindConstants(kind), ...cellConstants(recorder.target, columns) };
   recorder.dispatch(
-    backwardKernel.variant(constants(kind, true)),
+    backwardKernel.variant({ ...constants, BACKWARD: true }),
     { dy, x },
-    (sizes) => launch(dim(rows, sizes), columns),
+    (sizes) => launch(dim(rows, sizes), columns, constants),
   );
 }
 
-function constants({ kind, gated }: ActivationKind, backward: boolean) {
-  return {
-    ...{ SILU: kind === "silu", GELU: kind === "gelu", GELU_TANH: kind === "gelu_tanh" },
-    ...{ GATED: gated, BACKWARD: backward },
-  };
+function kindConstants({ kind, gated }: ActivationKind) {
+  return { SILU: kind === "silu", GELU: kind === "gelu", GELU_TANH: kind === "gelu_tanh", GATED: gated };
 }
 
-function launch(rows: number, columns: number) {
-  return { params: { rows, columns }, groups: elementGroups(rows * columns) };
+function launch(rows: number, columns: number, { VEC }: { VEC: boolean }) {
+  return { params: { rows, columns }, groups: elementGroups(rows * columns / (VEC ? 4 : 1)) };
 }

@@ -1,5 +1,6 @@
 import ioSource from "../../shaders/attention_io.wgsl" with { type: "text" };
 import loadSource from "../../shaders/attention_load.wgsl" with { type: "text" };
+import rowsSource from "../../shaders/attention_rows.wgsl" with { type: "text" };
 import mathSource from "../../shaders/math.wgsl" with { type: "text" };
 import elementsSource from "../../shaders/elements.wgsl" with { type: "text" };
 import forwardSource from "../../shaders/attention_forward.wgsl" with { type: "text" };
@@ -10,11 +11,12 @@ import { defineKernel, type Kernel } from "../gpu/kernel.ts";
 import type { Slot } from "../gpu/pool.ts";
 import { type Dim, dim, type KernelTarget, type Recorder } from "../gpu/recorder.ts";
 import type { HeadMatrix } from "../tensor/matrix.ts";
-import { elementGroups } from "./launch.ts";
+import { cellConstants, elementGroups, headCounts } from "./launch.ts";
 
 const includes = {
   "attention_io.wgsl": ioSource,
   "attention_load.wgsl": loadSource,
+  "attention_rows.wgsl": rowsSource,
   "elements.wgsl": elementsSource,
   "math.wgsl": mathSource,
 };
@@ -28,15 +30,27 @@ const backwardKvKernel = define("attention_backward_kv", backwardKvSource);
 /** vec4s of a head's output that one invocation owns: 32 dimensions. */
 const CHUNK4 = 8;
 
-/** Loop iterations of an invocation that are safe on lavapipe; a sequence can't be longer there. */
-export const MAX_SOFTWARE_ITERATIONS = 65_000;
+/** Loop iterations of an invocation that are safe on lavapipe: it silently ends all its loops at 65,535 in total. */
+const SOFTWARE_ITERATIONS = 65_000;
+
+/** Iterations of dk and dv's loops for so many query rows: one a row, and one for eight rows. */
+const rowIterations = (rows: number) => Math.ceil(rows * 9 / 8) + 2;
+
+/** Tokens of a sequence that software adapters can walk over. */
+export const MAX_SOFTWARE_TOKENS = 57_000;
 
 /** Window that means plain causal attention. */
 export const NO_WINDOW = 0xffffffff;
 
 /** Rows (forward, dq) or keys (dk, dv) of one workgroup: a vector on software adapters, else half a subgroup pair. */
 export function attentionTile(target: KernelTarget): number {
-  return target.isSoftware ? 8 : 32;
+  return tileConstants(target).TILE;
+}
+
+/** The tile, and whether its invocations share what all of them need. */
+function tileConstants({ isSoftware, hasSubgroups, force }: KernelTarget): { TILE: number; SHARE: boolean } {
+  const choice = force?.attention ?? (isSoftware ? hasSubgroups ? "shared" : "lanes" : "workgroup");
+  return { TILE: choice === "workgroup" ? 32 : 8, SHARE: choice === "shared" };
 }
 
 /** Attention of packed sequences; every query row stands for a token, and sees the keys before it in its sequence. */
@@ -116,13 +130,10 @@ export function attentionBackward<S>(
   }
 }
 
-/**
- * Query heads of a group whose gradients one dispatch adds up: all, except on lavapipe, which silently ends every loop
- * of an invocation once its iterations add up to 65,535.
- */
+/** Query heads of a group whose gradients one dispatch adds up: all, except where loops must be short. */
 function membersPerDispatch(target: KernelTarget, rows: number, group: number): number {
   return target.isSoftware
-    ? Math.max(1, Math.min(group, Math.floor(MAX_SOFTWARE_ITERATIONS / (rows + 1))))
+    ? Math.max(1, Math.min(group, Math.floor(SOFTWARE_ITERATIONS / rowIterations(rows))))
     : group;
 }
 
@@ -140,13 +151,10 @@ function requireShared(what: string, a: HeadMatrix, b: HeadMatrix): void {
 
 function variant<S>(kernel: Kernel, target: KernelTarget, shape: Attention<S>, outputs: HeadMatrix[]) {
   const { q, k, v, headDim, cap } = shape;
-  const vec = headDim % 4 === 0 &&
-    [q, k, v, ...outputs].every(({ ld, offset, headStride }) =>
-      [ld, offset, headStride].every((elements) => elements % 4 === 0)
-    );
+  const { VEC } = cellConstants(target, headDim, ...headCounts(q, k, v, ...outputs));
   return kernel.variant({
     ...{ D: headDim, D4: Math.ceil(headDim / 4), CHUNK4: Math.min(CHUNK4, Math.ceil(headDim / 4)) },
-    ...{ VEC: vec, CAP: cap > 0, TILE: attentionTile(target), BACKWARD: kernel !== forwardKernel },
+    ...{ ...tileConstants(target), VEC, CAP: cap > 0, BACKWARD: kernel !== forwardKernel },
   });
 }
 
@@ -174,12 +182,14 @@ function launch<S>(
 
 /**
  * Tiles for sequences whose tokens are offsets[b] … offsets[b + 1] − 1 and whose query rows are
- * rowOffsets[b] … rowOffsets[b + 1] − 1.
+ * rowOffsets[b] … rowOffsets[b + 1] − 1; `tokenOf` gives a row's token, ascending. A key tile's rows begin with the first
+ * that sees one of its keys.
  */
 export function attentionTiles(
   offsets: readonly number[],
   rowOffsets: readonly number[],
   tile: number,
+  tokenOf: (row: number) => number,
   firstKeys: readonly number[] = offsets,
 ): { queryTiles: Uint32Array<ArrayBuffer>; keyTiles: Uint32Array<ArrayBuffer> } {
   const queryTiles: number[] = [];
@@ -189,8 +199,10 @@ export function attentionTiles(
     for (let row = firstRow; row < endRow; row += tile) {
       queryTiles.push(row, Math.min(tile, endRow - row), firstKeys[b], 0);
     }
+    let row = firstRow;
     for (let key = offsets[b]; key < offsets[b + 1]; key += tile) {
-      keyTiles.push(key, Math.min(tile, offsets[b + 1] - key), firstRow, endRow);
+      while (row < endRow && tokenOf(row) < key) row++;
+      keyTiles.push(key, Math.min(tile, offsets[b + 1] - key), row, endRow);
     }
   }
   return { queryTiles: Uint32Array.from(queryTiles), keyTiles: Uint32Array.from(keyTiles) };

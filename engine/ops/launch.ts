@@ -1,11 +1,23 @@
 import type { KernelTarget } from "../gpu/recorder.ts";
+import type { HeadMatrix } from "../tensor/matrix.ts";
 
 /** Constants of kernels that reduce rows (shaders/rows.wgsl): one 8-wide vector of rows, or a workgroup a row. */
-export function rowConstants(target: KernelTarget): { THREADS: number; ROWS: number } {
-  return target.isSoftware ? { THREADS: 1, ROWS: 8 } : { THREADS: 64, ROWS: 1 };
+export function rowConstants({ isSoftware, force }: KernelTarget): { THREADS: number; ROWS: number } {
+  const lanes = force?.rows ? force.rows === "lanes" : isSoftware;
+  return lanes ? { THREADS: 1, ROWS: 8 } : { THREADS: 64, ROWS: 1 };
 }
 
 /** Workgroups of 64 for one invocation an element. */
 export function elementGroups(count: number): number {
   return Math.ceil(count / 64);
+}
+
+/** Constant of kernels that read in cells (shaders/cells.wgsl): of four numbers if all these element counts allow it. */
+export function cellConstants({ force }: KernelTarget, ...counts: readonly number[]): { VEC: boolean } {
+  return { VEC: force?.cell !== 1 && counts.every((count) => count % 4 === 0) };
+}
+
+/** Where vectors of a head matrix may begin, for {@link cellConstants}. */
+export function headCounts(...places: readonly HeadMatrix[]): number[] {
+  return places.flatMap(({ ld, offset, headStride }) => [ld, offset, headStride]);
 }

@@ -3,9 +3,19 @@ import registerSource from "../../shaders/gemm_register.wgsl" with { type: "text
 import shuffleSource from "../../shaders/gemm_shuffle.wgsl" with { type: "text" };
 import ioSource from "../../shaders/gemm_io.wgsl" with { type: "text" };
 import { defineKernel, type KernelVariant } from "../gpu/kernel.ts";
-import type { Slot } from "../gpu/pool.ts";
-import { type Dim, dim, type KernelTarget, type Recorder } from "../gpu/recorder.ts";
-import type { Matrix } from "../tensor/matrix.ts";
+import { dim, type KernelTarget, type Recorder } from "../gpu/recorder.ts";
+import {
+  type Gemm,
+  gemmBindings,
+  type GemmForm,
+  gemmForm,
+  type GemmLayout,
+  gemmParams,
+} from "./gemm_product.ts";
+import { GEMM_TABLE } from "./gemm_table.ts";
+import { matrixGemm, matrixTakes } from "./matmul_matrix.ts";
+
+export type { Gemm, GemmForm, GemmLayout };
 
 const includes = { "gemm_io.wgsl": ioSource };
 const tiled = defineKernel({ name: "gemm_tiled", file: "gemm_tiled.wgsl", source: tiledSource, includes });
@@ -23,12 +33,18 @@ const shuffle = defineKernel({
   includes,
 });
 
-/** Tile shapes by name; `outputs` is the [rows, columns] of C that one workgroup computes. */
+/**
+ * Tile shapes by name; `outputs` is the [rows, columns] of C that one workgroup computes. Which one is used is in
+ * gemm_table.ts.
+ */
 export const GEMM_TILES = {
   /** For software adapters: 16×8 outputs an invocation, no workgroup memory. */
   register: { kernel: register, constants: { TM: 16, TN: 8 }, outputs: [16, 64] },
+  /** For the few rows of decoding. */
+  registerFew: { kernel: register, constants: { TM: 4, TN: 8 }, outputs: [4, 64] },
   /** Where subgroups can be had as well: A is shared by shuffles, twice as fast on lavapipe. */
   shuffle: { kernel: shuffle, constants: { TM: 32, TN: 8 }, outputs: [32, 64] },
+  shuffleFew: { kernel: shuffle, constants: { TM: 8, TN: 8 }, outputs: [8, 64] },
   large: {
     kernel: tiled,
     constants: { THREADS_M: 16, THREADS_N: 16, TM: 8, TN: 8, TK: 16 },
@@ -49,50 +65,65 @@ export const GEMM_TILES = {
 /** Name of a tile shape. */
 export type GemmTile = keyof typeof GEMM_TILES;
 
-/** How the operands lie: NT is y = x·Wᵀ (forward), NN is dx = dy·W, TN is dW = dyᵀ·x. */
-export type GemmLayout = "NT" | "NN" | "TN";
-
-/** C[m, n] = start + bias + A·B over k. */
-export interface Gemm<S> {
-  layout: GemmLayout;
-  a: Matrix;
-  /** f32, or bf16 in pairs where `bf16` says so (not in TN). */
-  b: Matrix & { bf16?: boolean };
-  c: Matrix;
-  m: Dim<S>;
-  n: number;
-  k: Dim<S>;
-  /** The largest m of any run; kernel choice goes by it. */
-  capacityM: number;
-  /** What C starts from: nothing (default), itself where true, or another buffer with C's leading dimension and offset. */
-  start?: Slot | ((sizes: S) => boolean);
-  /** A number for each column of C: f32 from element `offset` on. */
-  bias?: { slot: Slot; offset: number };
+/** Takes `tile` where C has at most `maxRows` rows and is cut into at least `minWorkgroups` of it. */
+export interface TileRule {
+  tile: GemmTile;
+  maxRows?: number;
+  minWorkgroups?: number;
 }
 
-/** What a GEMM kernel is specialised for. */
-export interface GemmForm {
-  layout: GemmLayout;
-  /** All leading dimensions, offsets and vector axes are multiples of 4. */
-  vec: boolean;
-  /** B is stored as bf16. */
-  bf16?: boolean;
-  bias?: boolean;
+/** Layout, and how B is stored where that isn't f32. */
+export type GemmTableKey = GemmLayout | "NT bf16" | "NN bf16";
+
+/** The contents of gemm_table.ts. */
+export type GemmTable = Readonly<
+  Record<
+    "hardware" | "software" | "softwareSubgroups",
+    {
+      /** Adapter, driver and date. */
+      readonly measured: string;
+      readonly rules: Readonly<Record<GemmTableKey, readonly TileRule[]>>;
+    }
+  >
+>;
+
+const table: GemmTable = GEMM_TABLE;
+
+/** The key of gemm_table.ts that holds for an adapter. */
+export function gemmAdapterClass({ isSoftware, hasSubgroups }: KernelTarget): keyof GemmTable {
+  if (!isSoftware) return "hardware";
+  return hasSubgroups ? "softwareSubgroups" : "software";
 }
 
-/** Picks a tile by shape and adapter class: the largest that still gives the GPU some 200 workgroups. */
-export function chooseGemmTile(target: KernelTarget, m: number, n: number): GemmTile {
-  if (target.isSoftware) return target.hasSubgroups ? "shuffle" : "register";
-  for (const tile of ["large", "medium"] as const) {
+/** The tile of the first rule that holds for C's [m, n]. @throws RangeError where none does. */
+export function tileByRules(rules: readonly TileRule[], m: number, n: number): GemmTile {
+  const rule = rules.find(({ tile, maxRows = Infinity, minWorkgroups = 0 }) => {
     const [rows, columns] = GEMM_TILES[tile].outputs;
-    if (Math.ceil(m / rows) * Math.ceil(n / columns) >= 200) return tile;
+    return m <= maxRows && Math.ceil(m / rows) * Math.ceil(n / columns) >= minWorkgroups;
+  });
+  if (!rule) throw new RangeError(`no tile for ${m}×${n}: the last rule of a list must hold for all`);
+  return rule.tile;
+}
+
+/** Picks a tile by adapter class, layout, storage and the largest [m, n] that C may have, from gemm_table.ts. */
+export function chooseGemmTile(
+  target: KernelTarget,
+  { layout, bf16 }: Pick<GemmForm, "layout" | "bf16">,
+  m: number,
+  n: number,
+): GemmTile {
+  const forced = target.force?.gemmTile;
+  if (forced !== undefined) {
+    if (!(forced in GEMM_TILES)) throw new RangeError(`no GEMM tile is called "${forced}"`);
+    return forced as GemmTile;
   }
-  return "small";
+  const key: GemmTableKey = bf16 && layout !== "TN" ? `${layout} bf16` : layout;
+  return tileByRules(table[gemmAdapterClass(target)].rules[key], m, n);
 }
 
 /** Whether a tile's kernel compiles and is right on this adapter. */
 export function gemmTileRuns(target: KernelTarget, tile: GemmTile): boolean {
-  return tile !== "shuffle" || target.hasSubgroups === true;
+  return GEMM_TILES[tile].kernel !== shuffle || target.hasSubgroups === true;
 }
 
 /** The kernel of a tile for a form. @throws TypeError for TN with a bf16 operand. */
@@ -106,39 +137,22 @@ export function gemmVariant(
   return kernel.variant({ ...constants, A_T: aT, B_T: bT, VEC: vec, B_BF16: bf16, BIAS: bias });
 }
 
-function canVectorize<S>({ layout, a, b, c, m, n, k }: Gemm<S>): boolean {
-  const axes = [a.ld, a.offset, b.ld, b.offset, c.ld, c.offset, n];
-  axes.push(layout === "TN" ? m as number : k as number);
-  return axes.every((value) => typeof value === "number" && value % 4 === 0);
-}
-
-/** Records a matrix product; `tile` overrides the choice. */
+/** Records a matrix product, on the adapter's matrix units where that was asked for; `tile` overrides the choice. */
 export function gemm<S>(recorder: Recorder<S>, product: Gemm<S>, tile?: GemmTile): void {
-  const { layout, a, b, c, m, n, k, capacityM, start, bias } = product;
-  const name = tile ?? chooseGemmTile(recorder.target, capacityM, n);
+  const { target } = recorder;
+  const isFree = tile === undefined && target.force?.gemmTile === undefined;
+  if (isFree && target.matrix && matrixTakes(product)) return matrixGemm(recorder, product, target.matrix);
+  const { m, n, k, capacityM } = product;
+  const form = gemmForm(product, target);
+  const name = tile ?? chooseGemmTile(target, form, capacityM, n);
   const [rows, columns] = GEMM_TILES[name].outputs;
-  const initial = typeof start === "object" ? start : undefined;
   recorder.dispatch(
-    gemmVariant(name, {
-      layout,
-      vec: canVectorize(product),
-      bf16: b.bf16 ?? false,
-      bias: bias !== undefined,
+    gemmVariant(name, form),
+    gemmBindings(recorder, product),
+    (sizes) => ({
+      params: gemmParams(product, sizes),
+      groups: [Math.ceil(n / columns), Math.ceil(dim(m, sizes) / rows), 1],
     }),
-    {
-      ...{ a: a.slot, b: b.slot, c: c.slot, initial: initial ?? recorder.nothing },
-      ...(bias ? { bias: bias.slot } : {}),
-    },
-    (sizes) => {
-      const [M, K] = [dim(m, sizes), dim(k, sizes)];
-      const params = {
-        ...{ M, N: n, K, lda: a.ld, a_offset: a.offset, ldb: b.ld, b_offset: b.offset },
-        ...{ ldc: c.ld, c_offset: c.offset },
-        start: initial ? 2 : typeof start === "function" && start(sizes) ? 1 : 0,
-        bias_offset: bias?.offset ?? 0,
-      };
-      return { params, groups: [Math.ceil(n / columns), Math.ceil(M / rows), 1] };
-    },
     (sizes) => 2 * dim(m, sizes) * n * dim(k, sizes),
   );
 }

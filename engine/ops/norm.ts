@@ -1,4 +1,5 @@
 import normSource from "../../shaders/norm.wgsl" with { type: "text" };
+import cellsSource from "../../shaders/cells.wgsl" with { type: "text" };
 import rowsSource from "../../shaders/rows.wgsl" with { type: "text" };
 import { defineKernel } from "../gpu/kernel.ts";
 import type { Slot } from "../gpu/pool.ts";
@@ -12,10 +13,10 @@ import {
   slabCount,
   slabVectors,
 } from "./column_sums.ts";
-import { rowConstants } from "./launch.ts";
+import { cellConstants, headCounts, rowConstants } from "./launch.ts";
 
-const define = (name: string) =>
-  defineKernel({ name, file: "norm.wgsl", source: normSource, includes: { "rows.wgsl": rowsSource } });
+const includes = { "cells.wgsl": cellsSource, "rows.wgsl": rowsSource };
+const define = (name: string) => defineKernel({ name, file: "norm.wgsl", source: normSource, includes });
 const forwardKernel = define("norm_forward");
 const inputKernel = define("norm_backward_input");
 const weightKernel = define("norm_backward_weight");
@@ -50,7 +51,12 @@ export function normForward<S>(
 ): void {
   const { x, weight, bias, y, residual, stats } = slots;
   const constants = {
-    ...{ ...none, ...rowConstants(recorder.target), FORWARD: true },
+    ...{
+      ...none,
+      ...rowConstants(recorder.target),
+      ...cellConstants(recorder.target, columns, ...headCounts(x, y)),
+      FORWARD: true,
+    },
     ...{ LAYER: kind === "layer", BIAS: bias !== undefined, RESIDUAL: residual !== undefined },
   };
   recorder.dispatch(
@@ -104,18 +110,22 @@ export function normBackward<S>(
   });
   const sums: ColumnSums<S> = { rows, heads, columns, capacityRows, accumulate, result: dweight };
   const partial = acquirePartials(recorder, sums);
+  const cells = cellConstants(recorder.target, columns, ...headCounts(x, dy));
   recorder.dispatch(
-    weightKernel.variant({ ...none, LAYER, THREADS: 1, ROWS: 1, WEIGHT_GRADIENT: true }),
+    weightKernel.variant({ ...none, ...cells, LAYER, THREADS: 1, ROWS: 1, WEIGHT_GRADIENT: true }),
     { x: x.slot, stats, dy: dy.slot, partial },
     (sizes) => ({
       params: params(sizes),
-      groups: [Math.ceil(columns / 64), slabCount(sums, sizes), 1],
+      groups: [Math.ceil(columns / (cells.VEC ? 4 : 1) / 64), slabCount(sums, sizes), 1],
     }),
   );
   addSlabs(recorder, sums, partial);
   if (dbias) columnSums(recorder, { ...sums, result: dbias }, { x: dy, partial });
   recorder.pool.release(partial);
-  const constants = rowConstants(recorder.target);
+  const constants = {
+    ...rowConstants(recorder.target),
+    ...cellConstants(recorder.target, columns, ...headCounts(x, dy, dx)),
+  };
   recorder.dispatch(
     inputKernel.variant({ ...none, ...constants, LAYER, INPUT_GRADIENT: true }),
     { x: x.slot, weight, stats, dy: dy.slot, dx: dx.slot },

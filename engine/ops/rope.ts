@@ -1,16 +1,17 @@
 import ropeSource from "../../shaders/rope.wgsl" with { type: "text" };
+import cellsSource from "../../shaders/cells.wgsl" with { type: "text" };
 import elementsSource from "../../shaders/elements.wgsl" with { type: "text" };
 import { defineKernel } from "../gpu/kernel.ts";
 import type { Slot } from "../gpu/pool.ts";
 import { type Dim, dim, type Recorder } from "../gpu/recorder.ts";
 import type { HeadMatrix } from "../tensor/matrix.ts";
-import { elementGroups } from "./launch.ts";
+import { cellConstants, elementGroups, headCounts } from "./launch.ts";
 
 const kernel = defineKernel({
   name: "rope",
   file: "rope.wgsl",
   source: ropeSource,
-  includes: { "elements.wgsl": elementsSource },
+  includes: { "cells.wgsl": cellsSource, "elements.wgsl": elementsSource },
 });
 
 /** The rotation of `heads` heads in each row of `x`, in place. */
@@ -29,14 +30,15 @@ export interface Rope<S> {
 /** Records the rotation; with `backward` its transpose, which maps gradients back. */
 export function rope<S>(recorder: Recorder<S>, shape: Rope<S>, backward = false): void {
   const { heads, rotary, x, positions, table } = shape;
-  recorder.dispatch(kernel.variant(), { positions, table, x: x.slot }, (sizes) => {
+  const constants = cellConstants(recorder.target, rotary / 2, ...headCounts(x));
+  recorder.dispatch(kernel.variant(constants), { positions, table, x: x.slot }, (sizes) => {
     const rows = dim(shape.rows, sizes);
     return {
       params: {
         ...{ rows, heads, rotary, ld: x.ld, offset: x.offset, stride: x.headStride },
         direction: backward ? -1 : 1,
       },
-      groups: elementGroups(rows * heads * rotary / 2),
+      groups: elementGroups(rows * heads * rotary / 2 / (constants.VEC ? 4 : 1)),
     };
   });
 }

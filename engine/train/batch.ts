@@ -1,5 +1,5 @@
 import { attentionTiles } from "../ops/attention.ts";
-import { encodeRowTargets, type RowTarget } from "../ops/cross_entropy.ts";
+import { encodeRowTargets, type RowTarget, type SoftKind } from "../ops/cross_entropy.ts";
 import { tokenBuckets } from "../ops/embedding.ts";
 
 /** A position of a sequence whose next-token distribution is wanted; `weight` scales its loss. */
@@ -57,6 +57,8 @@ export interface PackedBatch {
   rowQueryTiles: Uint32Array<ArrayBuffer>;
   rowKeyTiles: Uint32Array<ArrayBuffer>;
   targets: Uint8Array<ArrayBuffer>;
+  /** Kinds of soft targets among them. */
+  softKinds: ReadonlySet<SoftKind>;
   buckets: Uint32Array<ArrayBuffer>;
   order: Uint32Array<ArrayBuffer>;
 }
@@ -100,8 +102,8 @@ export function packBatch(
     offsets.push(ids.length);
     rowOffsets.push(rowTokens.length);
   });
-  const all = attentionTiles(offsets, offsets, tile, firstKeys);
-  const rows = attentionTiles(offsets, rowOffsets, tile, firstKeys);
+  const all = attentionTiles(offsets, offsets, tile, (row) => row, firstKeys);
+  const rows = attentionTiles(offsets, rowOffsets, tile, (row) => rowTokens[row], firstKeys);
   const { buckets, order } = tokenBuckets(ids);
   return {
     sizes: {
@@ -124,6 +126,7 @@ export function packBatch(
     rowQueryTiles: rows.queryTiles,
     rowKeyTiles: rows.keyTiles,
     targets: encodeRowTargets(targets),
+    softKinds: new Set(targets.map(({ target }) => target.kind).filter((kind) => kind !== "label")),
     buckets,
     order,
   };

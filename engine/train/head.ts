@@ -1,6 +1,11 @@
 import type { Slot } from "../gpu/pool.ts";
 import { argmax } from "../ops/argmax.ts";
-import { type CrossEntropyChunk, crossEntropyGradient, crossEntropyStats } from "../ops/cross_entropy.ts";
+import {
+  type CrossEntropyChunk,
+  crossEntropyGradient,
+  crossEntropyStats,
+  type SoftKind,
+} from "../ops/cross_entropy.ts";
 import { softCap } from "../ops/soft_cap.ts";
 import { matrix } from "../tensor/matrix.ts";
 import type { PassSizes } from "./batch.ts";
@@ -12,6 +17,8 @@ export const VOCABULARY_CHUNK = 8192;
 
 /** Tables of the soft targets (the anchor's distributions): ids and probabilities side by side. */
 export interface SoftTables {
+  /** Kinds of targets that point into them. */
+  kinds: readonly SoftKind[];
   ids: Slot;
   probabilities: Slot;
 }
@@ -67,6 +74,7 @@ export class Head {
     return {
       ...{ rows, columns: chunk.columns, firstColumn: chunk.first, cap: spec.logitCap },
       ...{ targets: batch.targets, softIds: this.soft.ids, softProbs: this.soft.probabilities },
+      softKinds: this.soft.kinds,
       ...{ logits, stats: this.stats },
     };
   }

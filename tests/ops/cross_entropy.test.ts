@@ -19,10 +19,13 @@ const gpu = await sharedGpu();
 type Wanted = reference.TargetRow["target"];
 
 /** Chunk widths that add up to the vocabulary: one chunk, several, one token alone, a workgroup ± 1. */
-const CHUNKINGS = [[1], [2], [67], [64, 64, 3], [65, 1, 63], [13, 11, 17, 5], [400]];
+const CHUNKINGS = [[1], [2], [67], [64, 64, 3], [65, 1, 63], [13, 11, 17, 5], [400], [256, 68], [1, 260]];
 
-/** Rows of logits of every temper, and for each a target of every kind. */
-function rowsFor(random: Random, V: number, rows: number) {
+/** Kinds of targets that a batch has: labels alone, with whole or bucketed distributions, or everything. */
+const MIXES = [[0], [0, 1, 3], [0, 2], [0, 1, 2, 3]];
+
+/** Rows of logits of every temper, and for each a target, of the kinds in `mix` in turn. */
+function rowsFor(random: Random, V: number, rows: number, mix = MIXES[3]) {
   const logits = new Float32Array(rows * V);
   const wanted: { weight: number; target: Wanted }[] = [];
   for (let r = 0; r < rows; r++) {
@@ -40,7 +43,10 @@ function rowsFor(random: Random, V: number, rows: number) {
       { ids: top.ids, probabilities: Float32Array.from(top.probabilities), rest: Math.fround(top.rest) },
       { probabilities: distribution.map((_, j) => Number(j === V - 1)) },
     ];
-    wanted.push({ weight: Math.fround(0.1 + random.next()), target: kinds[(r + (r >> 2)) % 4] });
+    wanted.push({
+      weight: Math.fround(0.1 + random.next()),
+      target: kinds[mix[(r + (r >> 2)) % mix.length]],
+    });
   }
   return { logits, wanted };
 }
@@ -51,6 +57,11 @@ function encode(wanted: { weight: number; target: Wanted }[]) {
   const probabilities: number[] = [];
   const rows = wanted.map(({ weight, target }): { weight: number; target: RowTarget } => {
     if ("label" in target) return { weight, target: { kind: "label", token: target.label } };
+    if (!("ids" in target)) {
+      const gap = -probabilities.length & 3;
+      probabilities.push(...Array(gap).fill(NaN));
+      ids.push(...Array(gap).fill(0));
+    }
     const begin = probabilities.length;
     if (!("ids" in target)) {
       probabilities.push(...Array.from(target.probabilities));
@@ -65,6 +76,7 @@ function encode(wanted: { weight: number; target: Wanted }[]) {
     return { weight, target: { kind: "top", begin, count: order.length, rest: target.rest } };
   });
   return {
+    kinds: [...new Set(rows.map(({ target }) => target.kind))].filter((kind) => kind !== "label"),
     targets: encodeRowTargets(rows),
     ids: Uint32Array.from(ids.length ? ids : [0]),
     probabilities: Float32Array.from(probabilities.length ? probabilities : [0]),
@@ -87,6 +99,7 @@ async function check(
     targets: test.input("targets", tables.targets),
     softIds: test.input("soft ids", tables.ids),
     softProbs: test.input("soft probs", tables.probabilities),
+    softKinds: tables.kinds,
     stats: test.output("stats", R * 4),
     cap,
   };
@@ -150,9 +163,9 @@ for (const target of TARGETS) {
   Deno.test(`cross-entropy (${target.label}): labels, distributions and top-k mixed, in one and several chunks`, async () => {
     const random = new Random(31);
     for (const widths of CHUNKINGS) {
-      for (const rows of [1, 8, 29]) {
+      for (const [i, rows] of [1, 8, 29, 30, 31, 32].entries()) {
         const V = widths.reduce((sum, width) => sum + width, 0);
-        const { logits, wanted } = rowsFor(random, V, rows);
+        const { logits, wanted } = rowsFor(random, V, rows, MIXES[Math.max(0, 5 - i) % 4]);
         await check(target, widths, logits, wanted, `${widths} × ${rows}`);
       }
     }
@@ -160,14 +173,23 @@ for (const target of TARGETS) {
 
   Deno.test(`cross-entropy (${target.label}): capped logits give the gradient of what was capped`, async () => {
     const random = new Random(34);
-    for (const widths of [[67], [64, 3, 65]]) {
+    for (const widths of [[67], [64, 3, 65], [256, 68]]) {
       const V = widths.reduce((sum, width) => sum + width, 0);
       for (const cap of [30, 2]) {
-        const { logits, wanted } = rowsFor(random, V, 29);
-        logits[9 * V + 1] = NaN;
-        const capped = Float32Array.from(softCap(float64(logits), cap));
-        const { gradient } = await check(target, widths, capped, wanted, `cap ${cap}, ${widths}`, cap);
-        assertSomeNaN("gradient", gradient);
+        for (const mix of MIXES) {
+          const { logits, wanted } = rowsFor(random, V, 29, mix);
+          logits[9 * V + 1] = NaN;
+          const capped = Float32Array.from(softCap(float64(logits), cap));
+          const { gradient } = await check(
+            target,
+            widths,
+            capped,
+            wanted,
+            `cap ${cap}, ${widths}, ${mix}`,
+            cap,
+          );
+          assertSomeNaN("gradient", gradient);
+        }
       }
     }
   });
@@ -235,5 +257,13 @@ for (const target of TARGETS) {
     }
   });
 }
+
+Deno.test("cross-entropy: a distribution that doesn't begin at a multiple of 4 is refused", () => {
+  const row = (begin: number) => ({ weight: 1, target: { kind: "dense", begin } as const });
+  assert.throws(() => encodeRowTargets([row(4), row(6)]), {
+    name: "RangeError",
+    message: "row 1: a distribution begins at 6, expected a multiple of 4",
+  });
+});
 
 coverageTest("cross_entropy", (check) => Deno.test("cross-entropy: every kernel ran on a full tile", check));

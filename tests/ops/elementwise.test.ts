@@ -145,21 +145,23 @@ Deno.test("fill: only its elements, only when asked", async () => {
   assertSameBits("filled", test.floats(x), new Float32Array(131).fill(7).fill(-0.5, 0, 67));
 });
 
-Deno.test("average: moves by λ towards the initial weights; λ = 0 changes no bit; NaN stays", async () => {
-  const random = new Random(6);
-  const [initial, weight] = [random.normal(131), random.normal(131)];
-  weight[5] = -0;
-  weight[70] = NaN;
-  using test = new OpTest<number>(gpu, target);
-  const stored = (slot: Slot): Stored => ({ storage: "f32", weight: slot });
-  const slot = test.inout("weight", weight);
-  const slots = { initial: stored(test.input("initial", initial)), parameter: stored(slot) };
-  average(test.recorder, 129, slots, (lambda) => ({ lambda, rounding: { key: 0, firstElement: 0 } }));
-  await test.run(0);
-  assertSameBits("λ = 0", test.floats(slot).fill(0, 5, 6), weight.slice().fill(0, 5, 6));
-  await test.run(0.25);
-  const expected = float64(weight).map((w, i) => i < 129 ? 0.75 * w + 0.25 * initial[i] : w);
-  assertWithin("λ = 0.25", test.floats(slot), expected, 3 * U * 5);
-});
+for (const count of [129, 260]) {
+  Deno.test(`average: moves by λ towards the initial weights; λ = 0 changes no bit; NaN stays, ${count}`, async () => {
+    const random = new Random(6);
+    const [initial, weight] = [random.normal(count + 2), random.normal(count + 2)];
+    weight[5] = -0;
+    weight[70] = NaN;
+    using test = new OpTest<number>(gpu, target);
+    const stored = (slot: Slot): Stored => ({ storage: "f32", weight: slot });
+    const slot = test.inout("weight", weight);
+    const slots = { initial: stored(test.input("initial", initial)), parameter: stored(slot) };
+    average(test.recorder, count, slots, (lambda) => ({ lambda, rounding: { key: 0, firstElement: 0 } }));
+    await test.run(0);
+    assertSameBits("λ = 0", test.floats(slot).fill(0, 5, 6), weight.slice().fill(0, 5, 6));
+    await test.run(0.25);
+    const expected = float64(weight).map((w, i) => i < count ? 0.75 * w + 0.25 * initial[i] : w);
+    assertWithin("λ = 0.25", test.floats(slot), expected, 3 * U * 5);
+  });
+}
 
 coverageTest("elementwise", (check) => Deno.test("elementwise: every kernel ran on a full workgroup", check));

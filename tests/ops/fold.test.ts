@@ -57,14 +57,14 @@ const OPS: { [name: string]: Record } = {
   globalNorm: (test, random, isSoftware) => {
     const count = 4096 * (isSoftware ? 8 * 3 + 3 : 4) + 5;
     const result = test.output("result", 2);
-    const gradient = { slot: test.input("g", random.normal(count)), count, slab: 4096 };
+    const gradient = { slot: test.input("g", random.normal(count)), count, tensorCount: count, slab: 4096 };
     globalNorm(test.recorder, [gradient], 1, result);
     return [result];
   },
   attentionForward: (test, random, isSoftware) => {
     const [offsets, D] = [[0, 5, 9, 14, 15], 36];
     const N = 15;
-    const tiles = attentionTiles(offsets, offsets, attentionTile({ isSoftware }));
+    const tiles = attentionTiles(offsets, offsets, attentionTile({ isSoftware }), (row) => row);
     const qkv = test.input("qkv", random.normal(N * 3 * D));
     const slots = { out: test.output("out", N * D), lse: test.output("lse", N) };
     attentionForward(test.recorder, {

@@ -26,6 +26,12 @@ const elementwise = (
   isFull: (params) => count(params) >= 64,
 });
 
+/** A family twice: with cells of four numbers, and of one. */
+const cells = (family: (VEC: { VEC: boolean }, width: number) => FullTile[]): FullTile[] => [
+  ...family({ VEC: true }, 4),
+  ...family({ VEC: false }, 1),
+];
+
 /** Kernels of shaders/rows.wgsl: 8 rows of one invocation, or a row of 64. */
 const rows = (kernel: string, constants: TemplateConstants = {}): FullTile[] => [
   {
@@ -37,17 +43,17 @@ const rows = (kernel: string, constants: TemplateConstants = {}): FullTile[] => 
   {
     kernel,
     constants: { ...constants, THREADS: 64, ROWS: 1 },
-    meaning: "64 columns",
-    isFull: (p) => p.columns >= 64,
+    meaning: "64 columns, or cells of them",
+    isFull: (p) => p.columns >= (constants.VEC ? 256 : 64),
   },
 ];
 
 const attention = (kernel: string): FullTile[] =>
-  [8, 32].flatMap((TILE) =>
+  [{ TILE: 8, SHARE: false }, { TILE: 8, SHARE: true }, { TILE: 32, SHARE: false }].flatMap((tile) =>
     [true, false].flatMap((VEC) =>
       [true, false].map((CAP) => ({
         kernel,
-        constants: { TILE, VEC, CAP, CHUNK4: 8 },
+        constants: { ...tile, VEC, CAP, CHUNK4: 8 },
         meaning: "several tiles of a head of more than 32 dimensions",
         isFull: (p: Params, c: TemplateConstants) => p.tiles > 2 && Number(c.D4) > 8,
       }))
@@ -68,9 +74,29 @@ const gemms: FullTile[] = Object.values(GEMM_TILES).flatMap(({ kernel, constants
   )
 );
 
+const matrixGemms: FullTile[] = [
+  ...[[false, true], [false, false], [true, false]].flatMap(([A_T, B_T]) =>
+    [true, false].map((VEC) => ({
+      kernel: "gemm_subgroup_matrix",
+      constants: { A_T, B_T, VEC },
+      meaning: "2×2 subgroups' outputs of depth 32",
+      isFull: (p: Params, c: TemplateConstants) =>
+        p.M >= 2 * Number(c.UNIT_M) * Number(c.FRAGMENTS_M) &&
+        p.N >= 2 * Number(c.UNIT_N) * Number(c.FRAGMENTS_N) && p.K >= 32,
+    }))
+  ),
+  ...[true, false].map((BF16) => ({
+    kernel: "largest_magnitude",
+    constants: { BF16 },
+    meaning: "more than one element an invocation",
+    isFull: (p: Params, c: TemplateConstants) => p.rows * p.columns > Number(c.SLABS) * 64,
+  })),
+];
+
 /** By the test file that must dispatch them: `group` is tests/ops/`group`.test.ts. */
 export const FULL_TILES: Readonly<Record<string, readonly FullTile[]>> = {
   matmul: gemms,
+  matmul_matrix: matrixGemms,
   attention: [
     ...["attention_forward", "attention_backward_q", "attention_backward_kv"].flatMap(attention),
     elementwise("attention_delta", {}, (p) => p.rows),
@@ -78,15 +104,17 @@ export const FULL_TILES: Readonly<Record<string, readonly FullTile[]>> = {
   norm: [
     ...[true, false].flatMap((LAYER) => [
       ...[true, false].flatMap((BIAS) =>
-        [true, false].flatMap((RESIDUAL) => rows("norm_forward", { LAYER, BIAS, RESIDUAL }))
+        [true, false].flatMap((RESIDUAL) =>
+          cells((VEC) => rows("norm_forward", { LAYER, BIAS, RESIDUAL, ...VEC }))
+        )
       ),
-      ...rows("norm_backward_input", { LAYER }),
-      {
+      ...cells((VEC) => rows("norm_backward_input", { LAYER, ...VEC })),
+      ...cells((VEC, width) => [{
         kernel: "norm_backward_weight",
-        constants: { LAYER },
-        meaning: "64 columns of a slab of vectors",
-        isFull: (p: Params) => p.columns >= 64 && p.rows * p.heads >= p.slab,
-      },
+        constants: { LAYER, ...VEC },
+        meaning: "64 columns, or cells of them, of a slab of vectors",
+        isFull: (p: Params) => p.columns >= 64 * width && p.rows * p.heads >= p.slab,
+      }]),
     ]),
     {
       kernel: "column_sums",
@@ -101,44 +129,64 @@ export const FULL_TILES: Readonly<Record<string, readonly FullTile[]>> = {
     meaning: "64 columns of several slabs",
     isFull: (p) => p.columns >= 64 && p.rows > p.slab,
   }],
-  rope: [elementwise("rope", {}, (p) => p.rows * p.heads * p.rotary / 2)],
+  rope: cells((VEC, width) => [elementwise("rope", VEC, (p) => p.rows * p.heads * p.rotary / 2 / width)]),
   activation: ["activation_forward", "activation_backward"].flatMap((kernel) =>
     ["SILU", "GELU", "GELU_TANH"].flatMap((kind) =>
-      [true, false].map((GATED) => elementwise(kernel, { [kind]: true, GATED }, (p) => p.rows * p.columns))
+      [true, false].flatMap((GATED) =>
+        cells((VEC, width) => [
+          elementwise(kernel, { [kind]: true, GATED, ...VEC }, (p) => p.rows * p.columns / width),
+        ])
+      )
     )
   ),
   soft_cap: [elementwise("soft_cap", {}, (p) => p.count)],
   elementwise: [
     elementwise("fill", {}, (p) => p.count),
-    elementwise("average", {}, (p) => p.count),
+    ...cells((VEC, width) => [elementwise("average", { ...VEC }, (p) => p.count / width)]),
     elementwise("gather_rows", {}, (p) => p.rows * p.columns),
     elementwise("scatter_add_rows", {}, (p) => p.rows * p.columns),
     ...[true, false].map((BF16) => elementwise("embedding_forward", { BF16 }, (p) => p.rows * p.columns)),
     elementwise("embedding_backward", {}, (p) => p.columns),
   ],
   cross_entropy: [
-    ...rows("cross_entropy_stats"),
-    ...[true, false].flatMap((CAP) => rows("cross_entropy_gradient", { CAP })),
-    ...rows("argmax"),
+    ...[[false, false], [true, false], [false, true]].flatMap(([HAS_DENSE, HAS_TOP]) =>
+      cells((VEC) => [
+        ...rows("cross_entropy_stats", { HAS_DENSE, HAS_TOP, ...VEC }),
+        ...[true, false].flatMap((CAP) =>
+          rows("cross_entropy_gradient", { HAS_DENSE, HAS_TOP, CAP, ...VEC })
+        ),
+      ])
+    ),
+    ...cells((VEC) => rows("argmax", { ...VEC })),
   ],
   kv_cache: [elementwise("kv_cache_write", {}, (p) => p.rows * p.heads * p.head_dim * 2)],
-  storage: ["adamw", "average"].flatMap((kernel) =>
-    [true, false].map((LOWER) => elementwise(kernel, { BF16: true, LOWER }, (p) => p.count / 2))
-  ),
+  storage: cells((VEC, width) => [
+    elementwise("adamw", { BF16: false, AVERAGE: true, ...VEC }, (p) => p.count / width),
+    ...[true, false].flatMap((LOWER) => [
+      ...[true, false].map((AVERAGE) =>
+        elementwise("adamw", { BF16: true, LOWER, AVERAGE, ...VEC }, (p) => p.count / Math.max(2, width))
+      ),
+      elementwise("average", { BF16: true, LOWER, ...VEC }, (p) => p.count / Math.max(2, width)),
+    ]),
+  ]),
   optimizer: [
-    elementwise("adamw", { BF16: false }, (p) => p.count),
-    {
-      kernel: "sum_squares",
-      constants: { THREADS: 1, ROWS: 8 },
-      meaning: "8 whole slabs",
-      isFull: (p) => p.count >= 8 * p.slab,
-    },
-    {
-      kernel: "sum_squares",
-      constants: { THREADS: 64, ROWS: 1 },
-      meaning: "a whole slab",
-      isFull: (p) => p.count >= p.slab,
-    },
+    ...cells((VEC, width) => [
+      elementwise("adamw", { BF16: false, AVERAGE: false, ...VEC }, (p) => p.count / width),
+    ]),
+    ...cells((VEC) => [
+      {
+        kernel: "sum_squares",
+        constants: { THREADS: 1, ROWS: 8, ...VEC },
+        meaning: "8 whole slabs",
+        isFull: (p) => p.count >= 8 * p.slab,
+      },
+      {
+        kernel: "sum_squares",
+        constants: { THREADS: 64, ROWS: 1, ...VEC },
+        meaning: "a whole slab",
+        isFull: (p) => p.count >= p.slab,
+      },
+    ]),
     {
       kernel: "clip_factor",
       constants: { THREADS: 64, ROWS: 1 },

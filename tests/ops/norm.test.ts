@@ -14,7 +14,7 @@ const EPSILON = 1e-5;
 /** [rows, heads, columns]: primes, a slab of vectors and a workgroup of 64 columns ± 1, one row, one column. */
 const SHAPES = [
   ...[[1, 1, 1], [1, 1, 67], [7, 1, 64], [8, 1, 63], [9, 1, 65], [64, 1, 5], [65, 1, 64], [131, 1, 129]],
-  ...[[3, 1, 1031], [1, 5, 7], [44, 3, 16], [13, 3, 65], [130, 9, 5]],
+  ...[[3, 1, 1031], [1, 5, 7], [44, 3, 16], [13, 3, 65], [130, 9, 5], [70, 1, 260]],
 ];
 const MODES = ["write", "accumulate", "poison x", "poison dy"] as const;
 type Mode = (typeof MODES)[number];
@@ -33,8 +33,12 @@ for (const target of TARGETS) {
             offset: turn % 2,
             bias: turn % 3 > 0,
             residual: turn % 4 > 1,
+            gap: (index + (m >> 1)) % 2 ? 4 : 1,
           });
         }
+      }
+      for (const [bias, residual] of [[false, false], [false, true], [true, false], [true, true]]) {
+        await check(target, { kind, shape: [9, 1, 260], mode: "write", offset: 0, bias, residual, gap: 4 });
       }
     });
   }
@@ -47,6 +51,8 @@ interface Case {
   offset: number;
   bias: boolean;
   residual: boolean;
+  /** What offsets and distances between rows are multiples of, beside the columns. */
+  gap: number;
 }
 
 /** Rows of heads that lie apart from each other, as q in rows of q, k, v of one head after the other. */
@@ -72,12 +78,14 @@ async function check(target: (typeof TARGETS)[number], c: Case) {
   if (mode === "poison dy") dy[poisoned] = NaN;
 
   using test = new OpTest(gpu, target);
-  const [atX, atY, atDy, atDx] = heads > 1 ? [1, 2, 3, 4].map((gap) => apart(rows, heads, columns, gap)) : [
-    dense(rows, 1, columns),
-    { ...dense(rows, 1, columns), ld: columns + 3, offset: 5 },
-    dense(rows, 1, columns),
-    dense(rows, 1, columns),
-  ];
+  const [atX, atY, atDy, atDx] = heads > 1
+    ? [1, 2, 3, 4].map((n) => apart(rows, heads, columns, n * c.gap))
+    : [
+      dense(rows, 1, columns),
+      { ...dense(rows, 1, columns), ld: columns + 3 * c.gap, offset: 5 * c.gap },
+      dense(rows, 1, columns),
+      dense(rows, 1, columns),
+    ];
   const start = (label: string, before: Float32Array<ArrayBuffer>) =>
     accumulate ? test.inout(label, before) : test.output(label, before.length);
   const norm: Norm<void> = { kind, offset, epsilon: EPSILON, rows, heads, columns };

@@ -26,8 +26,12 @@ const EXACT = { key: 0, firstElement: 0 };
 
 for (const target of TARGETS) {
   const golden = loadOptimizerGolden();
-  for (const [name, settings] of Object.entries(golden.cases)) {
-    Deno.test(`AdamW, clipping and averaging (${target.label}): case ${name} of the golden`, async () => {
+  const cases = Object.entries(golden.cases).flatMap(([name, settings]) =>
+    [false, true].map((together) => ({ name, settings, together }))
+  );
+  for (const { name, settings, together } of cases) {
+    const passes = together ? "one pass" : "two passes";
+    Deno.test(`AdamW, clipping and averaging (${target.label}): case ${name} of the golden in ${passes}`, async () => {
       const recorder = new Recorder<number>(target);
       const initial = [0, 1, 2].map((i) => floats(golden, `p0.${i}`));
       const slots = initial.map((p, i) => {
@@ -44,25 +48,28 @@ for (const target of TARGETS) {
       const counted = slots.map(({ gradient }, i) => ({
         slot: gradient,
         count: initial[i].length,
+        tensorCount: initial[i].length,
         slab: 64,
       }));
       globalNorm(recorder, counted, settings.max_grad_norm ?? 0, clip);
       slots.forEach(({ gradient, weight, moment1, moment2, initial: start }, i) => {
         const count = initial[i].length;
+        const planes = { initial: stored(start), parameter: stored(weight) };
+        const lambda = settings.average_lambda;
         adamw(
           recorder,
           count,
           settings.weight_decay[i],
-          { gradient, clip, moment1, moment2, parameter: { storage: "f32", weight } },
+          { gradient, clip, moment1, moment2, parameter: planes.parameter, ...(together ? planes : {}) },
           (s) => ({
+            lambda,
             step: s + 1,
             learningRate: settings.lr[s],
             betas: settings.betas,
             epsilon: settings.eps,
           }),
         );
-        const planes = { initial: stored(start), parameter: stored(weight) };
-        average(recorder, count, planes, () => ({ lambda: settings.average_lambda, rounding: EXACT }));
+        if (!together) average(recorder, count, planes, () => ({ lambda, rounding: EXACT }));
       });
       const recording = recorder.finish(gpu);
       slots.forEach(({ initial: start, weight, moment1, moment2 }, i) => {
@@ -115,6 +122,7 @@ for (const target of TARGETS) {
         const slots = gradients.map((data) => ({
           slot: test.input("gradient", data),
           count: data.length,
+          tensorCount: data.length,
           slab: 4096,
         }));
         globalNorm(test.recorder, slots, maxNorm, result);
@@ -132,21 +140,28 @@ for (const target of TARGETS) {
     }
   });
 
-  Deno.test(`global norm (${target.label}): pieces of whole slabs give the bits of the whole`, async () => {
-    const data = new Random(63).normal(70 * 192 + 31);
-    using test = new OpTest(gpu, target);
-    const [whole, split] = [test.output("whole", 2), test.output("split", 2)];
-    const part = (first: number, end: number) => {
-      const slice = data.slice(first, end);
-      return { slot: test.input("gradient", slice), count: slice.length, slab: 192 };
-    };
-    const cuts = [0, 13 * 192, 50 * 192, data.length];
-    const parts = [part(0, data.length), ...cuts.slice(1).map((end, i) => part(cuts[i], end))];
-    globalNorm(test.recorder, parts.slice(0, 1), 1, whole);
-    globalNorm(test.recorder, parts.slice(1), 1, split);
-    await test.run();
-    assert.deepEqual(test.words(split), test.words(whole));
-  });
+  for (const rest of [31, 32]) {
+    Deno.test(`global norm (${target.label}): pieces of whole slabs give the bits of the whole, ${rest}`, async () => {
+      const data = new Random(63).normal(70 * 192 + rest);
+      using test = new OpTest(gpu, target);
+      const [whole, split] = [test.output("whole", 2), test.output("split", 2)];
+      const part = (first: number, end: number) => {
+        const slice = data.slice(first, end);
+        return {
+          slot: test.input("gradient", slice),
+          count: slice.length,
+          tensorCount: data.length,
+          slab: 192,
+        };
+      };
+      const cuts = [0, 13 * 192, 50 * 192, data.length];
+      const parts = [part(0, data.length), ...cuts.slice(1).map((end, i) => part(cuts[i], end))];
+      globalNorm(test.recorder, parts.slice(0, 1), 1, whole);
+      globalNorm(test.recorder, parts.slice(1), 1, split);
+      await test.run();
+      assert.deepEqual(test.words(split), test.words(whole));
+    });
+  }
 
   Deno.test(`clipping (${target.label}) never hides a NaN or infinite gradient`, async () => {
     for (const bad of [NaN, Infinity, -Infinity, 1e30]) {
@@ -157,7 +172,7 @@ for (const target of TARGETS) {
         const clip = test.output("clip", 2);
         const slot = test.input("gradient", gradient);
         const weight = test.inout("weight", new Float32Array(131).fill(1));
-        globalNorm(test.recorder, [{ slot, count: 131, slab: 64 }], maxNorm, clip);
+        globalNorm(test.recorder, [{ slot, count: 131, tensorCount: 131, slab: 64 }], maxNorm, clip);
         const slots = {
           gradient: slot,
           clip,
@@ -186,46 +201,47 @@ for (const target of TARGETS) {
     }
   });
 
-  Deno.test(`AdamW (${target.label}): many elements and steps against the reference, only its elements`, async () => {
-    const count = 131;
-    const random = new Random(62);
-    const [p, g, m] = [random.normal(140), random.normal(140), random.normal(140, 0.1)];
-    const v = random.uniform(140, 1e-4, 1e-2);
-    g[9] = 0;
-    m[9] = 0;
-    v[9] = 0;
-    for (const [step, weightDecay] of [[1, 0.1], [2, 0], [1000, 0.01]]) {
-      using test = new OpTest(gpu, target);
-      const slots = {
-        gradient: test.input("gradient", g),
-        clip: test.input("clip", Float32Array.of(3, 0.25)),
-        parameter: stored(test.inout("weight", p)),
-        moment1: test.inout("m", m),
-        moment2: test.inout("v", v),
-      };
-      const options = { step, learningRate: 0.01, betas: [0.9, 0.999], epsilon: 1e-8 } as const;
-      adamw(test.recorder, count, weightDecay, slots, () => options);
-      await test.run();
-      const expected = float64(p);
-      const moments = step === 1 ? reference.zeroMoments(140) : { m: float64(m), v: float64(v) };
-      reference.adamw(expected, float64(g).map((x) => x * 0.25), moments, { ...options, weightDecay });
-      const kept = (values: Float64Array, before: Float32Array) =>
-        values.map((x, i) => i < count ? x : before[i]);
-      // m and v: four roundings of their parts; the step: eight of |step|, two of |p|.
-      const size = (i: number) => Math.abs(expected[i] - p[i]) + 0.01 * weightDecay * Math.abs(p[i]);
-      const parts = (i: number) => 0.9 * Math.abs(m[i]) + 0.025 * Math.abs(g[i]);
-      assertWithin(
-        "weight",
-        test.floats(slots.parameter.weight),
-        kept(expected, p),
-        expected.map((x, i) =>
-          U * (3 * Math.abs(x) + 10 * size(i) + 0.6 * parts(i) / Math.sqrt(moments.v[i] + 1e-30))
-        ),
-      );
-      assertWithin("m", test.floats(slots.moment1), kept(moments.m, m), p.map((_, i) => 4 * U * parts(i)));
-      assertWithin("v", test.floats(slots.moment2), kept(moments.v, v), moments.v.map((x) => 4 * U * x));
-    }
-  });
+  for (const count of [131, 260]) {
+    Deno.test(`AdamW (${target.label}): ${count} elements and many steps against the reference, only its elements`, async () => {
+      const random = new Random(62);
+      const [p, g, m] = [random.normal(count + 9), random.normal(count + 9), random.normal(count + 9, 0.1)];
+      const v = random.uniform(count + 9, 1e-4, 1e-2);
+      g[9] = 0;
+      m[9] = 0;
+      v[9] = 0;
+      for (const [step, weightDecay] of [[1, 0.1], [2, 0], [1000, 0.01]]) {
+        using test = new OpTest(gpu, target);
+        const slots = {
+          gradient: test.input("gradient", g),
+          clip: test.input("clip", Float32Array.of(3, 0.25)),
+          parameter: stored(test.inout("weight", p)),
+          moment1: test.inout("m", m),
+          moment2: test.inout("v", v),
+        };
+        const options = { step, learningRate: 0.01, betas: [0.9, 0.999], epsilon: 1e-8 } as const;
+        adamw(test.recorder, count, weightDecay, slots, () => options);
+        await test.run();
+        const expected = float64(p);
+        const moments = step === 1 ? reference.zeroMoments(count + 9) : { m: float64(m), v: float64(v) };
+        reference.adamw(expected, float64(g).map((x) => x * 0.25), moments, { ...options, weightDecay });
+        const kept = (values: Float64Array, before: Float32Array) =>
+          values.map((x, i) => i < count ? x : before[i]);
+        // m and v: four roundings of their parts; the step: eight of |step|, two of |p|.
+        const size = (i: number) => Math.abs(expected[i] - p[i]) + 0.01 * weightDecay * Math.abs(p[i]);
+        const parts = (i: number) => 0.9 * Math.abs(m[i]) + 0.025 * Math.abs(g[i]);
+        assertWithin(
+          "weight",
+          test.floats(slots.parameter.weight),
+          kept(expected, p),
+          expected.map((x, i) =>
+            U * (3 * Math.abs(x) + 10 * size(i) + 0.6 * parts(i) / Math.sqrt(moments.v[i] + 1e-30))
+          ),
+        );
+        assertWithin("m", test.floats(slots.moment1), kept(moments.m, m), p.map((_, i) => 4 * U * parts(i)));
+        assertWithin("v", test.floats(slots.moment2), kept(moments.v, v), moments.v.map((x) => 4 * U * x));
+      }
+    });
+  }
 }
 
 coverageTest("optimizer", (check) => Deno.test("optimizer: every kernel ran on a full tile", check));

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { adamw } from "../../engine/ops/adamw.ts";
 import { average } from "../../engine/ops/average.ts";
 import { roundingKey } from "../../engine/ops/weight_io.ts";
+import type { Slot } from "../../engine/gpu/pool.ts";
 import { joinMaster, splitMaster } from "../../engine/tensor/split.ts";
 import type { Storage, Stored } from "../../engine/tensor/stored.ts";
 import { assertSameBits } from "../compare.ts";
@@ -64,7 +65,54 @@ Deno.test("splitMaster and joinMaster: exact for every kind of number", () => {
 });
 
 for (const target of TARGETS) {
-  for (const count of [1, 2, 131, 200]) {
+  for (const count of [1, 2, 131, 260]) {
+    Deno.test(`AdamW and averaging (${target.label}): one pass gives the bits of two, ${count}`, async () => {
+      const random = new Random(count);
+      const [p, p0, g] = [random.normal(count), random.normal(count), random.normal(count)];
+      if (count > 100) p[77] = NaN;
+      if (count > 100) g[78] = NaN;
+      for (const storage of ["f32", "split"] as const) {
+        for (const lambda of [0, 0.25, 0.75, 1]) {
+          using test = new OpTest(gpu, target);
+          const numbers = { learningRate: 0.01, betas: [0.9, 0.999], epsilon: 1e-8 } as const;
+          const results = [true, false].map((together) => {
+            const label = `${storage} ${together}`;
+            const parameter = store(test, storage, p, label);
+            const initial = store(test, storage, p0, `${label} initial`);
+            const slots = {
+              ...{ gradient: test.input("g", g), clip: test.input("clip", Float32Array.of(1, 0.5)) },
+              ...{ moment1: test.output("m", count), moment2: test.output("v", count), parameter },
+            };
+            const rounding = { key: 0, firstElement: 0 };
+            for (const step of [1, 2]) {
+              const averaged = together && step === 2 ? { initial } : {};
+              adamw(
+                test.recorder,
+                count,
+                0.1,
+                { ...slots, ...averaged },
+                () => ({ step, lambda, ...numbers }),
+              );
+            }
+            if (!together) {
+              average(test.recorder, count, { initial, parameter }, () => ({ lambda, rounding }));
+            }
+            return { parameter, slots };
+          });
+          await test.run();
+          const [one, two] = results;
+          const words = (slot: Slot) => test.words(slot);
+          for (const moment of ["moment1", "moment2"] as const) {
+            assert.deepEqual(words(one.slots[moment]), words(two.slots[moment]), moment);
+          }
+          assert.deepEqual(words(one.parameter.weight), words(two.parameter.weight), `${storage} ${lambda}`);
+          if (storage === "split") assert.deepEqual(words(one.parameter.lower!), words(two.parameter.lower!));
+          const values = stored(test, one.parameter, count);
+          if (count > 100) assert.ok([77, 78].every((i) => Number.isNaN(values[i])));
+        }
+      }
+    });
+
     Deno.test(`AdamW and averaging (${target.label}): a split master takes the f32 steps bit by bit, ${count}`, async () => {
       const random = new Random(count);
       const [p, p0, g] = [random.normal(count), random.normal(count), random.normal(count)];
@@ -98,52 +146,73 @@ for (const target of TARGETS) {
     });
   }
 
-  Deno.test(`stochastic rounding (${target.label}): the reference's bits, by seed, step, tensor and element`, async () => {
-    const count = 203;
-    const before = new Random(5).normal(count).map(nearestBf16) as Float32Array<ArrayBuffer>;
-    before[3] = Infinity;
-    before[4] = NaN;
-    before[5] = 0;
-    using test = new OpTest(gpu, target);
-    // No gradient: the step is the decay alone, one rounding in f32.
-    const keep = Math.fround(1 - 0.01 * 0.3);
-    const run = (key: number, firstElement: number) => {
-      const parameter = store(test, "bf16", before);
+  for (const count of [203, 260]) {
+    Deno.test(`stochastic rounding (${target.label}): the reference's bits, by seed, step, tensor and element, ${count}`, async () => {
+      const before = new Random(5).normal(count).map(nearestBf16) as Float32Array<ArrayBuffer>;
+      before[3] = Infinity;
+      before[4] = NaN;
+      before[5] = 0;
+      using test = new OpTest(gpu, target);
+      // No gradient: the step is the decay alone, one rounding in f32.
+      const keep = Math.fround(1 - 0.01 * 0.3);
+      const run = (key: number, firstElement: number) => {
+        const parameter = store(test, "bf16", before);
+        adamw(test.recorder, count, 0.3, {
+          ...{
+            gradient: test.input("g", new Float32Array(count)),
+            clip: test.input("clip", Float32Array.of(1, 1)),
+          },
+          ...{ moment1: test.output("m", count), moment2: test.output("v", count), parameter },
+        }, () => ({
+          ...{ step: 1, learningRate: 0.01, betas: [0.9, 0.999], epsilon: 1e-8 },
+          rounding: { key, firstElement },
+        }));
+        return { parameter, key, firstElement };
+      };
+      const runs = [
+        run(roundingKey(1, 1, 0), 0),
+        run(roundingKey(1, 2, 0), 0),
+        run(roundingKey(1, 1, 0), 64),
+      ];
+      const goal = new Random(6).normal(count).map(nearestBf16) as Float32Array<ArrayBuffer>;
+      const [averaged, initial] = [store(test, "bf16", before), store(test, "bf16", goal)];
+      const rounding = { key: 77, firstElement: 8 };
+      average(test.recorder, count, { initial, parameter: averaged }, () => ({ lambda: 0.5, rounding }));
+      // In one pass with the update the mean is rounded once.
+      const [together, start] = [store(test, "bf16", before), store(test, "bf16", goal)];
+      const moments = { moment1: test.output("m", count), moment2: test.output("v", count) };
       adamw(test.recorder, count, 0.3, {
         ...{
           gradient: test.input("g", new Float32Array(count)),
-          clip: test.input("clip", Float32Array.of(1, 1)),
+          clip: test.input("c", Float32Array.of(1, 1)),
         },
-        ...{ moment1: test.output("m", count), moment2: test.output("v", count), parameter },
+        ...{ ...moments, parameter: together, initial: start },
       }, () => ({
-        ...{ step: 1, learningRate: 0.01, betas: [0.9, 0.999], epsilon: 1e-8 },
-        rounding: { key, firstElement },
+        ...{ step: 1, learningRate: 0.01, betas: [0.9, 0.999], epsilon: 1e-8, lambda: 0.5, rounding },
       }));
-      return { parameter, key, firstElement };
-    };
-    const runs = [run(roundingKey(1, 1, 0), 0), run(roundingKey(1, 2, 0), 0), run(roundingKey(1, 1, 0), 64)];
-    const goal = new Random(6).normal(count).map(nearestBf16) as Float32Array<ArrayBuffer>;
-    const [averaged, initial] = [store(test, "bf16", before), store(test, "bf16", goal)];
-    const rounding = { key: 77, firstElement: 8 };
-    average(test.recorder, count, { initial, parameter: averaged }, () => ({ lambda: 0.5, rounding }));
-    await test.run();
-    const means = stored(test, averaged, count);
-    before.forEach((value, i) => {
-      if (!Number.isFinite(value)) return;
-      const mean = Math.fround(value + Math.fround(goal[i] - value) / 2);
-      assert.equal(means[i], stochasticBf16(mean, rounding.key, rounding.firstElement + i), `mean ${i}`);
-    });
-    for (const { parameter, key, firstElement } of runs) {
-      const found = stored(test, parameter, count);
+      await test.run();
+      const means = stored(test, averaged, count);
+      const once = stored(test, together, count);
       before.forEach((value, i) => {
-        const expected = Number.isFinite(value)
-          ? stochasticBf16(Math.fround(value * keep), key, firstElement + i)
-          : value;
-        assert.ok(Object.is(found[i], expected), `element ${i}: expected ${expected}, found ${found[i]}`);
+        if (!Number.isFinite(value)) return;
+        const mean = Math.fround(value + Math.fround(goal[i] - value) / 2);
+        assert.equal(means[i], stochasticBf16(mean, rounding.key, rounding.firstElement + i), `mean ${i}`);
+        const decayed = Math.fround(value * keep);
+        const both = Math.fround(decayed + Math.fround(goal[i] - decayed) / 2);
+        assert.equal(once[i], stochasticBf16(both, rounding.key, rounding.firstElement + i), `once ${i}`);
       });
-    }
-    assert.notDeepEqual(stored(test, runs[0].parameter, count), stored(test, runs[1].parameter, count));
-  });
+      for (const { parameter, key, firstElement } of runs) {
+        const found = stored(test, parameter, count);
+        before.forEach((value, i) => {
+          const expected = Number.isFinite(value)
+            ? stochasticBf16(Math.fround(value * keep), key, firstElement + i)
+            : value;
+          assert.ok(Object.is(found[i], expected), `element ${i}: expected ${expected}, found ${found[i]}`);
+        });
+      }
+      assert.notDeepEqual(stored(test, runs[0].parameter, count), stored(test, runs[1].parameter, count));
+    });
+  }
 }
 
 Deno.test("stochastic rounding: unbiased, and keys of neighbouring steps and tensors are unrelated", () => {

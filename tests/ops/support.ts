@@ -3,11 +3,20 @@ import assert from "node:assert/strict";
 import type { Gpu } from "../../engine/gpu/context.ts";
 import type { Slot } from "../../engine/gpu/pool.ts";
 import { type KernelTarget, Recorder, type Recording } from "../../engine/gpu/recorder.ts";
+import { sharedGpu } from "../gpu_device.ts";
 
 /** Both kernel families, whatever the adapter is. */
 export const TARGETS: readonly (KernelTarget & { label: string })[] = [
   { isSoftware: true, label: "software" },
   { isSoftware: false, label: "hardware" },
+];
+
+/** The same, and where the adapter has subgroups the software family that uses them. */
+export const SUBGROUP_TARGETS: typeof TARGETS = [
+  ...TARGETS,
+  ...((await sharedGpu()).hasSubgroups
+    ? [{ isSoftware: true, hasSubgroups: true, label: "software, subgroups" }]
+    : []),
 ];
 
 /** Half a unit in the last place of f32, relative: the error of one rounding. */

@@ -84,6 +84,10 @@ for (const { name, config, options, top } of CASES) {
         }, { maxTokens });
       }
 
+      await assert.rejects(model.backward(drawn), {
+        name: "TypeError",
+        message: /rows with (dense|top) targets in a pass whose tables hold none/,
+      });
       // The unchanged model already says what it is held to.
       model.useSoftTables(anchor.tables);
       await model.backward(hard);
