@@ -9,14 +9,21 @@ export {
   GpuValidationError,
   OutOfMemoryError,
 } from "./engine/gpu/errors.ts";
-export { openGpu } from "./pipeline/gpu.ts";
+export { openGpu, type OpenOptions } from "./pipeline/gpu.ts";
 export type { ModelSpec } from "./engine/models/spec.ts";
 export { ConfigError } from "./engine/models/config.ts";
 export type { Example } from "./engine/train/examples.ts";
-export type { ModelOptions, ScoredRow } from "./engine/train/model.ts";
+export type { ModelOptions, PreparedBackward, ScoredRow } from "./engine/train/model.ts";
 export { Model } from "./engine/infer/model.ts";
 export type { GenerateOptions } from "./engine/infer/generate.ts";
-export { type StepResult, Trainer, type TrainerOptions } from "./engine/train/trainer.ts";
+export {
+  type PendingStep,
+  type SequencesResult,
+  type StepOptions,
+  type StepResult,
+  Trainer,
+  type TrainerOptions,
+} from "./engine/train/trainer.ts";
 export { DivergedError, type EpochLog } from "./pipeline/train_fingerprints.ts";
 export {
   check,

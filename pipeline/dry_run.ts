@@ -106,7 +106,8 @@ export async function dryRun(config: FinetuneConfig = {}, hooks: FinetuneHooks =
   const fingerprints = path && settings.num_fingerprints
     ? Math.min(settings.num_fingerprints, listed)
     : settings.num_fingerprints || listed;
-  const gpu = hooks.gpu ?? await openGpu().catch((error): Gpu | undefined => {
+  const { webgpu, matrix } = settings;
+  const gpu = hooks.gpu ?? await openGpu({ webgpu, matrix }).catch((error): Gpu | undefined => {
     if (error instanceof GpuUnavailableError) return undefined;
     throw error;
   });

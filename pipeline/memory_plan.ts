@@ -18,26 +18,30 @@ export interface Workload {
   longest: PassCapacity;
 }
 
-/** How a run lays out its memory. */
-export interface MemoryChoice extends StorageOptions {
+/** Size of micro-batches, and whether backward finds a block's inside kept or computes it again: the same bits. */
+interface Layout {
   maxTokens: number;
   saveBlocks: boolean;
+}
+
+/** How a run lays out its memory. */
+export interface MemoryChoice extends StorageOptions, Layout {
   room: { train: PassCapacity; score: PassCapacity };
   plan: MemoryPlan;
 }
 
-/** Layouts of one storage, fastest first: whole micro-batches, smaller ones, then computing blocks twice. */
-const LAYOUTS: readonly { maxTokens: number; saveBlocks: boolean }[] = [
-  { maxTokens: MODEL_DEFAULTS.maxTokens, saveBlocks: true },
-  { maxTokens: 2048, saveBlocks: true },
-  { maxTokens: 1024, saveBlocks: true },
-  { maxTokens: MODEL_DEFAULTS.maxTokens, saveBlocks: false },
-  { maxTokens: 2048, saveBlocks: false },
-  { maxTokens: 1024, saveBlocks: false },
-  { maxTokens: 512, saveBlocks: false },
-  { maxTokens: 256, saveBlocks: false },
-  { maxTokens: 64, saveBlocks: false },
-];
+/** Most tokens of a micro-batch, the fastest first. */
+const MICRO_BATCHES = [MODEL_DEFAULTS.maxTokens, 2048, 1024, 512, 256, 64];
+
+const SAVED = MICRO_BATCHES.map((maxTokens) => ({ maxTokens, saveBlocks: true }));
+const RECOMPUTED = MICRO_BATCHES.map((maxTokens) => ({ maxTokens, saveBlocks: false }));
+
+/** Layouts of one storage, fastest first. Below 1,024 tokens, computing blocks of larger micro-batches twice is faster. */
+const LAYOUTS: Readonly<Record<FinetuneSettings["recompute"], readonly Layout[]>> = {
+  auto: [...SAVED.filter(({ maxTokens }) => maxTokens >= 1024), ...RECOMPUTED],
+  always: RECOMPUTED,
+  never: SAVED,
+};
 
 /** Every layout of a storage, fastest first. */
 export function* memoryLayouts(
@@ -47,7 +51,9 @@ export function* memoryLayouts(
   work: Workload,
   storage: StorageOptions,
 ): Generator<MemoryChoice> {
-  for (const layout of LAYOUTS) yield planOf(target, spec, settings, work, storage, layout);
+  for (const layout of LAYOUTS[settings.recompute]) {
+    yield planOf(target, spec, settings, work, storage, layout);
+  }
 }
 
 /** f32 is its own master; bf16 with masters takes as much, so `auto` turns to bf16 alone. */
@@ -58,7 +64,7 @@ const STORAGES: readonly StorageOptions[] = [
 
 type PlanSettings = Pick<
   FinetuneSettings,
-  "dtype" | "master" | "averaging" | "anchor_strength" | "anchor_samples" | "anchor_length"
+  "dtype" | "master" | "recompute" | "averaging" | "anchor_strength" | "anchor_samples" | "anchor_length"
 >;
 
 /** Capacities of a run's passes when a micro-batch has `maxTokens` at most. */
@@ -84,7 +90,7 @@ function planOf(
   settings: PlanSettings,
   work: Workload,
   { dtype, master }: StorageOptions,
-  { maxTokens, saveBlocks }: { maxTokens: number; saveBlocks: boolean },
+  { maxTokens, saveBlocks }: Layout,
 ): MemoryChoice {
   const room = passRoom(target, spec, maxTokens, work);
   const { anchor_samples: samples, anchor_length: length } = settings;
@@ -149,19 +155,30 @@ function waysOut(
   needed: number,
   limitBytes: number,
 ): string[] {
-  const bf16 = { dtype: "bf16", master: "none" } as const;
-  const unaveraged = { ...settings, averaging: "none" } as const;
-  const options: [string, PlanSettings, StorageOptions][] = [
-    ["--dtype bf16 --master none", settings, bf16],
-    ["--averaging none", unaveraged, least],
-    ["both --dtype bf16 --master none and --averaging none", unaveraged, bf16],
+  interface Way {
+    flags: string;
+    settings?: Partial<PlanSettings>;
+    storage?: StorageOptions;
+    layout?: Layout;
+  }
+  const needs = (ways: readonly Way[]) => {
+    const changed = Object.assign({}, settings, ...ways.map(({ settings }) => settings));
+    const storage: StorageOptions = Object.assign({}, least, ...ways.map(({ storage }) => storage));
+    const layout: Layout = Object.assign({}, least, ...ways.map(({ layout }) => layout));
+    return planOf(target, spec, changed, work, storage, layout).plan.totalBytes;
+  };
+  const all: Way[] = [
+    { flags: "--recompute auto", layout: LAYOUTS.auto.at(-1) },
+    { flags: "--dtype bf16 --master none", storage: { dtype: "bf16", master: "none" } },
+    { flags: "--averaging none", settings: { averaging: "none" } },
   ];
-  const lower = options.map(([name, changed, { dtype, master }]) => ({
-    name,
-    bytes: planOf(target, spec, changed, work, { dtype, master }, least).plan.totalBytes,
-  })).filter(({ bytes }) => bytes < needed);
-  const words = lower.map(({ name, bytes }) =>
-    `${name} (${gib(bytes)}${bytes <= limitBytes ? ", which fits" : ", not enough alone"})`
-  );
+  const lower = all.map((way) => [way]).filter((ways) => needs(ways) < needed);
+  if (lower.length > 1) lower.push(lower.flat());
+  const words = lower.map((ways) => {
+    const bytes = needs(ways);
+    const flags = ways.map(({ flags }) => flags);
+    const name = flags.length > 1 ? `together ${flags.join(", ")}` : flags[0];
+    return `${name} (${gib(bytes)}${bytes <= limitBytes ? ", which fits" : ", not enough alone"})`;
+  });
   return [...words, `a device with ${gib(needed)}, or a smaller model`];
 }

@@ -2,7 +2,7 @@ import type { KernelSpan } from "../engine/gpu/profiler.ts";
 import type { Sequence } from "../engine/train/batch.ts";
 import { exampleSequences } from "../engine/train/examples.ts";
 import type { Model } from "../engine/infer/model.ts";
-import { Trainer } from "../engine/train/trainer.ts";
+import { type SequencesResult, Trainer } from "../engine/train/trainer.ts";
 import type { Anchor } from "./anchor.ts";
 import { type Benign, benignCount } from "./benign.ts";
 import type { FinetuneSettings } from "./config.ts";
@@ -85,19 +85,30 @@ export async function trainFingerprints(
     totalSteps: settings.num_train_epochs * stepsPerEpoch,
   });
   const lambda = settings.forgetting_regularizer_strength;
+  const average = settings.averaging === "recursive" ? lambda : undefined;
+  if (average !== undefined) await trainer.loadInitial();
   let epoch = 0;
   let stoppedEarly = false;
-  while (epoch < settings.num_train_epochs && !stoppedEarly) {
-    const began = performance.now();
-    const order = stepsPerEpoch === 1
-      ? fingerprints.map((_, i) => i)
-      : sample(fingerprints.map((_, i) => i), fingerprints.length, settings.seed, EPOCH_STREAM + epoch);
-    const sums = new EpochSums();
-    for (let first = 0; first < order.length; first += perStep) {
-      signal?.throwIfAborted();
-      await step(task, trainer, order.slice(first, first + perStep), epoch, sums);
+  let began = performance.now();
+  let sums = new EpochSums();
+  const shown = stepsOf(fingerprints.length, settings);
+  // Templates are drawn, tokenised and packed while the device works on the step before.
+  const following = () => {
+    const { value } = shown.next();
+    return value && early(() => prepare(task, value));
+  };
+  for (let next = following(); next && !stoppedEarly;) {
+    signal?.throwIfAborted();
+    const step = next();
+    if (task.onProfile && trainer.steps === 0) {
+      await task.onProfile(await model.profileBackward(step.prepared));
     }
-    if (settings.averaging === "recursive") await trainer.average(lambda);
+    const pending = trainer.submit(step.prepared, step.endsEpoch ? { average } : {});
+    next = following();
+    const result = await pending.result();
+    sums.add(step.parts, step.plain, result, settings.anchor_strength);
+    requireFinite(trainer, result, sums.loss, task.learningRate);
+    if (!step.endsEpoch) continue;
     epoch++;
     const log: EpochLog = { ...sums.log(), epoch, steps: trainer.steps, seconds: 0 };
     if (epoch % measureEvery(settings.num_train_epochs) === 0 && epoch < settings.num_train_epochs) {
@@ -105,42 +116,77 @@ export async function trainFingerprints(
     }
     log.seconds = (performance.now() - began) / 1000;
     await task.onEpoch?.(log);
+    [began, sums] = [performance.now(), new EpochSums()];
     stoppedEarly = log.plainLoss !== undefined && log.plainLoss < settings.early_stop_loss;
   }
   if (settings.averaging === "final") await trainer.average(lambda);
   return { epochs: epoch, stoppedEarly };
 }
 
-async function step(
-  task: TrainingTask,
-  trainer: Trainer,
-  chosen: readonly number[],
-  epoch: number,
-  sums: EpochSums,
-): Promise<void> {
-  const { anchor, benign, settings } = task;
+/** Calls `make` now; what it throws is thrown where its value is asked for. */
+function early<T>(make: () => T): () => T {
+  try {
+    const value = make();
+    return () => value;
+  } catch (error) {
+    return () => {
+      throw error;
+    };
+  }
+}
+
+/** What an optimizer step shows. */
+interface StepPlan {
+  /** From 0. */
+  step: number;
+  epoch: number;
+  /** Indices of fingerprints. */
+  chosen: readonly number[];
+  endsEpoch: boolean;
+}
+
+/** All steps of a run, in order: every epoch shows each fingerprint once, in an order of its own. */
+function* stepsOf(count: number, settings: FinetuneSettings): Generator<StepPlan, undefined> {
+  const perStep = settings.fingerprints_per_step || count;
+  const all = Array.from({ length: count }, (_, i) => i);
+  let step = 0;
+  for (let epoch = 0; epoch < settings.num_train_epochs; epoch++) {
+    const order = perStep >= count ? all : sample(all, count, settings.seed, EPOCH_STREAM + epoch);
+    for (let first = 0; first < count; first += perStep) {
+      const chosen = order.slice(first, first + perStep);
+      yield { step: step++, epoch, chosen, endsEpoch: first + perStep >= count };
+    }
+  }
+}
+
+/** Draws and packs what a step shows; depends on nothing that a step changes. */
+function prepare(task: TrainingTask, { step, epoch, chosen, endsEpoch }: StepPlan) {
+  const { model, anchor, benign, settings } = task;
   const shown = chosen.map((index) => present(task, index, epoch));
-  const texts = benign?.draw(trainer.steps, chosen.length) ?? [];
+  const texts = benign?.draw(step, chosen.length) ?? [];
   const share = texts.length ? 1 - settings.benign_proportion : 1;
   const supervised = shown.reduce((sum, { responseIds }) => sum + responseIds.length, 0);
   const parts: Parts = {
     keys: exampleSequences(shown.map(({ example }) => example), share / supervised),
     benign: texts,
-    anchor: anchor?.draw(trainer.steps, settings.anchor_batch, settings.anchor_strength) ?? [],
+    anchor: anchor?.draw(step, settings.anchor_batch, settings.anchor_strength) ?? [],
   };
   const sequences = [...parts.keys, ...parts.benign, ...parts.anchor];
-  if (task.onProfile && trainer.steps === 0) {
-    const { pass, batches } = task.model.schedule("train", sequences, settings.batch_size || undefined);
-    await task.onProfile(await pass.profile(pass.pack(batches[0])));
-  }
-  const result = await trainer.stepSequences(sequences, settings.batch_size || undefined);
-  sums.add(parts, shown.map(({ plain }) => plain), result, settings.anchor_strength);
-  if (!result.losses.every(Number.isFinite) || !Number.isFinite(result.gradNorm)) {
-    throw new DivergedError(
-      `step ${trainer.steps} of ${trainer.options.totalSteps}: the loss is ${sums.loss}, the gradient norm ` +
-        `${result.gradNorm}. Nothing was saved; a lower learning rate than ${task.learningRate} may help`,
-    );
-  }
+  const prepared = model.prepareBackward(sequences, settings.batch_size || undefined);
+  return { parts, plain: shown.map(({ plain }) => plain), prepared, endsEpoch };
+}
+
+function requireFinite(
+  { steps, options: { totalSteps } }: Trainer,
+  { losses, gradNorm }: SequencesResult,
+  loss: number,
+  learningRate: number,
+): void {
+  if (losses.every(Number.isFinite) && Number.isFinite(gradNorm)) return;
+  throw new DivergedError(
+    `step ${steps} of ${totalSteps}: the loss is ${loss}, the gradient norm ${gradNorm}. Nothing was saved; a lower ` +
+      `learning rate than ${learningRate} may help`,
+  );
 }
 
 /** A fingerprint as an epoch shows it. */
@@ -193,7 +239,7 @@ class EpochSums {
   add(
     { keys, benign, anchor }: Parts,
     plain: readonly boolean[],
-    result: { losses: Float32Array; gradNorm: number; learningRate: number },
+    result: SequencesResult,
     strength: number,
   ): void {
     let row = 0;

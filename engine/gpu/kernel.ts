@@ -1,5 +1,6 @@
 import { type ExpandedSource, expandTemplate, type TemplateConstants } from "./template.ts";
-import type { Gpu } from "./context.ts";
+import type { Gpu, PipelineEntry } from "./context.ts";
+import { directivesOf } from "./extensions.ts";
 
 /** One storage binding of a kernel, as its WGSL declares it. */
 export interface KernelBinding {
@@ -28,12 +29,6 @@ export interface KernelVariant {
 export interface Kernel {
   readonly name: string;
   variant(constants?: TemplateConstants): KernelVariant;
-}
-
-/** A compiled variant. */
-export interface PipelineEntry {
-  pipeline: GPUComputePipeline;
-  layout: GPUBindGroupLayout;
 }
 
 const registry: Kernel[] = [];
@@ -117,9 +112,11 @@ export function compileKernel(gpu: Gpu, variant: KernelVariant): PipelineEntry {
     const { messages } = await module.getCompilationInfo();
     return messages.filter(({ type }) => type === "error").map((m) => describeMessage(variant, m)).join("\n");
   };
+  // On the first line, so that line numbers stay.
+  const code = directivesOf(variant.source.code, gpu.enables) + variant.source.code;
   const module: GPUShaderModule = gpu.guard(
     `kernel ${label}`,
-    () => device.createShaderModule({ label, code: variant.source.code }),
+    () => device.createShaderModule({ label, code }),
     { explain },
   );
   const layout = gpu.guard(`layout of ${label}`, () =>
@@ -171,21 +168,23 @@ export function writeParams(
   view: DataView,
   byteOffset: number,
 ): void {
-  variant.params.forEach(({ name, type }, index) => {
+  const { params } = variant;
+  params.forEach(({ name, type }, index) => {
     const value = values[name];
     if (typeof value !== "number") {
       throw new TypeError(`kernel ${variant.key}: param "${name}" is ${value}, expected a number`);
     }
     if (type === "f32") return view.setFloat32(byteOffset + index * 4, value, true);
-    const [low, high] = type === "u32" ? [0, 0xffffffff] : [-0x80000000, 0x7fffffff];
-    if (!Number.isInteger(value) || value < low || value > high) {
+    // A whole number in range is its own conversion.
+    if (value !== (type === "u32" ? value >>> 0 : value | 0)) {
       throw new RangeError(`kernel ${variant.key}: param "${name}" is ${value}, expected a ${type}`);
     }
-    view.setUint32(byteOffset + index * 4, value >>> 0, true);
+    view.setUint32(byteOffset + index * 4, value, true);
   });
-  for (const name of Object.keys(values)) {
-    if (!variant.params.some((field) => field.name === name)) {
-      throw new TypeError(`kernel ${variant.key}: no param "${name}" in its WGSL`);
-    }
-  }
+  // Every field was there, so only a larger count can hide an unknown name; this runs for every dispatch of a step.
+  let given = 0;
+  for (const _ in values) given++;
+  if (given === params.length) return;
+  const unknown = Object.keys(values).find((name) => !params.some((field) => field.name === name));
+  throw new TypeError(`kernel ${variant.key}: no param "${unknown}" in its WGSL`);
 }

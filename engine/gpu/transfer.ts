@@ -1,6 +1,9 @@
 import type { Gpu } from "./context.ts";
 import type { Slot } from "./pool.ts";
 
+/** Buffers that grow with what a step reads do so in strides of this, so that a few rows more are no new buffer. */
+export const GROWTH_BYTES = 16 << 10;
+
 /** A growing MAP_READ buffer: several slots are copied into it and mapped once. */
 export class ReadbackBuffer {
   #buffer: GPUBuffer | undefined;
@@ -19,7 +22,8 @@ export class ReadbackBuffer {
     const total = Math.max(16, padded.reduce((sum, bytes) => sum + bytes, 0));
     if (!this.#buffer || this.#buffer.size < total) {
       this.dispose();
-      this.#buffer = gpu.createBuffer(total, "readback", GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
+      const size = Math.ceil(total / GROWTH_BYTES) * GROWTH_BYTES;
+      this.#buffer = gpu.createBuffer(size, "readback", GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
     }
     const buffer = this.#buffer;
     gpu.guard("readback", () => {
@@ -81,17 +85,37 @@ export async function readSlot(
   }
 }
 
-/** Copies `bytes` of one slot to another on the device, in queue order. */
-export function copySlot(
-  gpu: Gpu,
-  from: { slot: Slot; byteOffset?: number },
-  to: { slot: Slot; byteOffset?: number },
-  bytes: number,
-): void {
-  gpu.guard("copy", () => {
-    const encoder = gpu.device.createCommandEncoder();
+/** Lets the device take the writes so far and give their host memory back, without waiting for it. */
+export function submitWrites(gpu: Gpu): void {
+  gpu.guard("writes", () => gpu.device.queue.submit([]));
+}
+
+/** A place in a slot. */
+export interface SlotPlace {
+  slot: Slot;
+  byteOffset?: number;
+}
+
+/** `bytes` (a multiple of 4) of one slot go to another. */
+export interface SlotCopy {
+  from: SlotPlace;
+  to: SlotPlace;
+  bytes: number;
+}
+
+/** Adds copies to what is being encoded. */
+export function encodeCopies(encoder: GPUCommandEncoder, copies: readonly SlotCopy[]): void {
+  for (const { from, to, bytes } of copies) {
     const [source, target] = [from.slot.buffer, to.slot.buffer];
     encoder.copyBufferToBuffer(source, from.byteOffset ?? 0, target, to.byteOffset ?? 0, bytes);
+  }
+}
+
+/** Copies `bytes` of one slot to another on the device, in queue order. */
+export function copySlot(gpu: Gpu, from: SlotPlace, to: SlotPlace, bytes: number): void {
+  gpu.guard("copy", () => {
+    const encoder = gpu.device.createCommandEncoder();
+    encodeCopies(encoder, [{ from, to, bytes }]);
     gpu.device.queue.submit([encoder.finish()]);
   });
 }

@@ -155,6 +155,13 @@ export class Checkpoint {
     await this.#pieces(name, new Uint8Array(Math.min(pieceBytes, count)), first, count, onPiece);
   }
 
+  /** Fills `bytes` with a tensor's stored bytes from its byte `first` on. Throws as {@link streamBytes} does. */
+  async readInto(name: string, first: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    const { begin, end, file } = this.#entry(name);
+    checkPart(name, "bytes", end - begin, first, bytes.byteLength);
+    await this.#shards.get(file)!.read(name, begin + first, bytes);
+  }
+
   /** Reads a whole tensor, widened to f32. Throws as {@link stream} does. */
   async read(name: string): Promise<Float32Array> {
     const result = new Float32Array(elementsOf(this.#entry(name).shape));

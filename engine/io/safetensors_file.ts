@@ -11,7 +11,8 @@ import {
  */
 export class Shard {
   #file: Deno.FsFile | undefined;
-  #turn: Promise<void> = Promise.resolve();
+  /** The last read that was asked for, while it is not done. */
+  #turn: Promise<void> | undefined;
 
   private constructor(readonly path: string, readonly header: SafetensorsHeader, file: Deno.FsFile) {
     this.#file = file;
@@ -42,24 +43,34 @@ export class Shard {
     }
   }
 
-  /** Fills `bytes` from the file's byte `at`. Reads take turns, since a handle has one position. */
+  /**
+   * Fills `bytes` from the file's byte `at`. Reads take turns, since a handle has one position; one that finds no other
+   * begins before this returns, so that it goes on while the caller computes.
+   */
   read(name: string, at: number, bytes: Uint8Array): Promise<void> {
-    const result = this.#turn.then(async () => {
-      if (this.#file === undefined) {
-        throw new SafetensorsError(this.path, `tensor ${JSON.stringify(name)}: the checkpoint is closed`);
-      }
-      await this.#file.seek(at, Deno.SeekMode.Start);
-      const found = await readFully(this.#file, bytes);
-      if (found < bytes.byteLength) {
-        throw new SafetensorsError(
-          this.path,
-          `tensor ${JSON.stringify(name)}: expected ${bytes.byteLength} bytes at ${at}, found ${found}: ` +
-            `the file has shrunk since it was opened`,
-        );
-      }
+    const result = this.#turn
+      ? this.#turn.then(() => this.#read(name, at, bytes))
+      : this.#read(name, at, bytes);
+    const turn = result.catch(() => {}).then(() => {
+      if (this.#turn === turn) this.#turn = undefined;
     });
-    this.#turn = result.catch(() => {});
+    this.#turn = turn;
     return result;
+  }
+
+  async #read(name: string, at: number, bytes: Uint8Array): Promise<void> {
+    if (this.#file === undefined) {
+      throw new SafetensorsError(this.path, `tensor ${JSON.stringify(name)}: the checkpoint is closed`);
+    }
+    this.#file.seekSync(at, Deno.SeekMode.Start);
+    const found = await readFully(this.#file, bytes);
+    if (found < bytes.byteLength) {
+      throw new SafetensorsError(
+        this.path,
+        `tensor ${JSON.stringify(name)}: expected ${bytes.byteLength} bytes at ${at}, found ${found}: ` +
+          `the file has shrunk since it was opened`,
+      );
+    }
   }
 
   /** Closes the file; later reads throw. */

@@ -3,7 +3,14 @@ import { defineKernel } from "../gpu/kernel.ts";
 import type { Slot } from "../gpu/pool.ts";
 import type { Recorder } from "../gpu/recorder.ts";
 import type { Stored } from "../tensor/stored.ts";
-import { type Rounding, weightConstants, weightGroups, weightIncludes } from "./weight_io.ts";
+import {
+  initialBindings,
+  type Rounding,
+  weightBindings,
+  weightConstants,
+  weightGroups,
+  weightIncludes,
+} from "./weight_io.ts";
 
 const kernel = defineKernel({ name: "adamw", file: "adamw.wgsl", source, includes: weightIncludes });
 
@@ -17,18 +24,28 @@ export interface AdamW {
 
 const EXACT: Rounding = { key: 0, firstElement: 0 };
 
-/** Updates `count` weights in place (PyTorch's AdamW); `clip` is (norm, factor) of globalNorm. */
+/**
+ * Updates `count` weights in place (PyTorch's AdamW); `clip` is (norm, factor) of globalNorm. With `initial` the updated
+ * weight w becomes w + λ · (initial − w) in the same pass: in f32 the bits of {@link average} after an update; bf16 without
+ * a master is rounded once, not twice.
+ */
 export function adamw<S>(
   recorder: Recorder<S>,
   count: number,
   weightDecay: number,
-  slots: { gradient: Slot; clip: Slot; moment1: Slot; moment2: Slot; parameter: Stored },
-  options: (sizes: S) => AdamW & { rounding?: Rounding },
+  slots: { gradient: Slot; clip: Slot; moment1: Slot; moment2: Slot; parameter: Stored; initial?: Stored },
+  options: (sizes: S) => AdamW & { rounding?: Rounding; lambda?: number },
 ): void {
-  const { parameter: { storage, weight, lower }, ...rest } = slots;
-  const bindings = { ...rest, weight, ...(lower ? { lower } : {}) };
-  recorder.dispatch(kernel.variant(weightConstants(storage)), bindings, (sizes) => {
-    const { step, learningRate, betas: [beta1, beta2], epsilon, rounding = EXACT } = options(sizes);
+  const { parameter, initial, ...rest } = slots;
+  const constants = weightConstants(recorder.target, parameter.storage, count);
+  const bindings = {
+    ...rest,
+    ...weightBindings(parameter),
+    ...(initial ? initialBindings(parameter, initial) : {}),
+  };
+  const variant = kernel.variant({ ...constants, AVERAGE: initial !== undefined });
+  recorder.dispatch(variant, bindings, (sizes) => {
+    const { step, learningRate, betas: [beta1, beta2], epsilon, rounding = EXACT, lambda } = options(sizes);
     const params = {
       ...{ count, beta1, beta2, epsilon },
       // 1 − β in float64: from the rounded f32 of 0.999 it would be off by 5e-5.
@@ -39,7 +56,8 @@ export function adamw<S>(
       keep: 1 - learningRate * weightDecay,
       first_step: Number(step === 1),
       ...{ key: rounding.key, first_element: rounding.firstElement },
+      ...(initial ? { lambda: lambda! } : {}),
     };
-    return { params, groups: weightGroups(storage, count) };
+    return { params, groups: weightGroups(constants, count) };
   });
 }

@@ -1,9 +1,15 @@
 import source from "../../shaders/average.wgsl" with { type: "text" };
 import { defineKernel } from "../gpu/kernel.ts";
-import type { Slot } from "../gpu/pool.ts";
 import type { Recorder } from "../gpu/recorder.ts";
 import type { Stored } from "../tensor/stored.ts";
-import { type Rounding, weightConstants, weightGroups, weightIncludes } from "./weight_io.ts";
+import {
+  initialBindings,
+  type Rounding,
+  weightBindings,
+  weightConstants,
+  weightGroups,
+  weightIncludes,
+} from "./weight_io.ts";
 
 const kernel = defineKernel({ name: "average", file: "average.wgsl", source, includes: weightIncludes });
 
@@ -11,20 +17,18 @@ const kernel = defineKernel({ name: "average", file: "average.wgsl", source, inc
 export function average<S>(
   recorder: Recorder<S>,
   count: number,
-  slots: { initial: Stored; parameter: Stored },
+  { initial, parameter }: { initial: Stored; parameter: Stored },
   options: (sizes: S) => { lambda: number; rounding: Rounding },
 ): void {
-  const { initial, parameter: { storage, weight, lower } } = slots;
-  if (initial.storage !== storage) throw new TypeError(`${initial.storage} weights averaged with ${storage}`);
-  const planes: Record<string, Slot> = lower ? { lower, initial_lower: initial.lower! } : {};
+  const constants = weightConstants(recorder.target, parameter.storage, count);
   recorder.dispatch(
-    kernel.variant(weightConstants(storage)),
-    { initial: initial.weight, weight, ...planes },
+    kernel.variant({ ...constants, AVERAGE: true }),
+    { ...weightBindings(parameter), ...initialBindings(parameter, initial) },
     (sizes) => {
       const { lambda, rounding: { key, firstElement } } = options(sizes);
       return {
         params: { count, lambda, key, first_element: firstElement },
-        groups: weightGroups(storage, count),
+        groups: weightGroups(constants, count),
       };
     },
   );

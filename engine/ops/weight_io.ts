@@ -1,19 +1,46 @@
+import cellsSource from "../../shaders/cells.wgsl" with { type: "text" };
 import weightSource from "../../shaders/weight_io.wgsl" with { type: "text" };
+import updateSource from "../../shaders/weight_update.wgsl" with { type: "text" };
 import elementsSource from "../../shaders/elements.wgsl" with { type: "text" };
-import type { Storage } from "../tensor/stored.ts";
-import { elementGroups } from "./launch.ts";
+import type { Slot } from "../gpu/pool.ts";
+import type { KernelTarget } from "../gpu/recorder.ts";
+import type { Storage, Stored } from "../tensor/stored.ts";
+import { cellConstants, elementGroups } from "./launch.ts";
 
 /** Includes of kernels that read and write stored weights. */
-export const weightIncludes = { "weight_io.wgsl": weightSource, "elements.wgsl": elementsSource };
+export const weightIncludes = {
+  "cells.wgsl": cellsSource,
+  "weight_io.wgsl": weightSource,
+  "weight_update.wgsl": updateSource,
+  "elements.wgsl": elementsSource,
+};
 
 /** Constants of shaders/weight_io.wgsl. */
-export function weightConstants(storage: Storage): { BF16: boolean; LOWER: boolean } {
-  return { BF16: storage !== "f32", LOWER: storage === "split" };
+export interface WeightConstants {
+  BF16: boolean;
+  LOWER: boolean;
+  VEC: boolean;
 }
 
-/** Workgroups for `count` elements: an invocation a word. */
-export function weightGroups(storage: Storage, count: number): number {
-  return elementGroups(storage === "f32" ? count : Math.ceil(count / 2));
+/** Constants for `count` stored weights; shaders/weight_update.wgsl has AVERAGE, too. */
+export function weightConstants(target: KernelTarget, storage: Storage, count: number): WeightConstants {
+  return { BF16: storage !== "f32", LOWER: storage === "split", ...cellConstants(target, count) };
+}
+
+/** Bindings of the weights that a kernel updates. */
+export function weightBindings({ weight, lower }: Stored): Record<string, Slot> {
+  return { weight, ...(lower ? { lower } : {}) };
+}
+
+/** Bindings of the weights that they are averaged with. @throws TypeError when those are stored in another way. */
+export function initialBindings({ storage }: Stored, initial: Stored): Record<string, Slot> {
+  if (initial.storage !== storage) throw new TypeError(`${initial.storage} weights averaged with ${storage}`);
+  return { initial: initial.weight, ...(initial.lower ? { initial_lower: initial.lower } : {}) };
+}
+
+/** Workgroups for `count` elements: an invocation a cell, or a word of two. */
+export function weightGroups({ BF16, VEC }: WeightConstants, count: number): number {
+  return elementGroups(Math.ceil(count / (VEC ? 4 : BF16 ? 2 : 1)));
 }
 
 /** What stochastic rounding of bf16 weights depends on besides the element. */

@@ -1,17 +1,26 @@
 import type { Gpu } from "../gpu/context.ts";
+import { Slot } from "../gpu/pool.ts";
+import type { KernelSpan } from "../gpu/profiler.ts";
+import { readSlot } from "../gpu/transfer.ts";
 import { type ModelDir, openModelDir, saveModelDir, type SaveModelDirOptions } from "../io/model_dir.ts";
 import type { Checkpoint } from "../io/safetensors.ts";
 import { modelSpec } from "../models/families.ts";
 import { type ModelSpec, parameterSpecs } from "../models/spec.ts";
 import { NAN_TOKEN } from "../ops/argmax.ts";
-import { neededCapacity, type PassCapacity, type Sequence, splitMicroBatches } from "./batch.ts";
+import {
+  neededCapacity,
+  type PackedBatch,
+  type PassCapacity,
+  type Sequence,
+  splitMicroBatches,
+} from "./batch.ts";
 import { countSupervised, type Example, exampleSequences } from "./examples.ts";
 import { Gradients } from "./gradients.ts";
 import type { SoftTables } from "./head.ts";
 import { checkTokens, passLimits } from "./limits.ts";
 import { loadParameters, type LoadProgress, readParameter } from "./load.ts";
 import { type Parameter, Parameters, type StorageOptions } from "./params.ts";
-import { Pass, type PassKind } from "./pass.ts";
+import { packMicroBatch, Pass, type PassKind } from "./pass.ts";
 
 /** How a model is loaded. */
 export interface ModelOptions {
@@ -48,6 +57,21 @@ export const MODEL_DEFAULTS: LoadedOptions = {
 function storedDtype(spec: ModelSpec, { tensors }: Checkpoint): StorageOptions["dtype"] {
   const matrices = parameterSpecs(spec).filter(({ shape }) => shape.length > 1);
   return matrices.every(({ name }) => tensors.get(name)?.dtype === "BF16") ? "bf16" : "f32";
+}
+
+/** Sequences in micro-batches, and the pass that they need. */
+interface Schedule<T> {
+  batches: T[][];
+  capacity: PassCapacity;
+  /** Tokens of the longest sequence. */
+  longest: number;
+}
+
+/** A forward and backward pass that is ready to be submitted; made by {@link Model.prepareBackward}. */
+export interface PreparedBackward extends Omit<Schedule<Sequence>, "batches"> {
+  batches: readonly PackedBatch[];
+  /** Supervised rows of all micro-batches. */
+  rows: number;
 }
 
 /** A decoder-only language model in GPU memory. */
@@ -144,18 +168,23 @@ export class Model {
   }
 
   /** Micro-batches of `sequences` and the pass that takes them. */
-  schedule<T extends Sequence>(
-    kind: PassKind,
-    sequences: readonly T[],
-    limit?: number,
-  ): { pass: Pass; batches: T[][] } {
+  schedule<T extends Sequence>(kind: PassKind, sequences: readonly T[]): { pass: Pass; batches: T[][] } {
+    const { batches, ...needed } = this.#split(kind, sequences);
+    return { pass: this.#passFor(kind, needed), batches };
+  }
+
+  #split<T extends Sequence>(kind: PassKind, sequences: readonly T[], limit?: number): Schedule<T> {
     const limits = this.limits(kind);
     const batches = splitMicroBatches(sequences, limits, limit);
     const longest = Math.max(...sequences.map(({ ids }) => ids.length));
     checkTokens(this.spec, this.gpu, longest);
-    const pass = this.pass(kind, neededCapacity(batches, limits));
+    return { batches, capacity: neededCapacity(batches, limits), longest };
+  }
+
+  #passFor(kind: PassKind, { capacity, longest }: Omit<Schedule<Sequence>, "batches">): Pass {
+    const pass = this.pass(kind, capacity);
     pass.useLongest(longest);
-    return { pass, batches };
+    return pass;
   }
 
   /** The largest micro-batch, see {@link passLimits}. */
@@ -254,15 +283,49 @@ export class Model {
 
   /** Accumulates the gradients of all sequences into the gradient buffers; returns each row's weighted loss. */
   async backward(sequences: readonly Sequence[]): Promise<Float32Array> {
-    const { pass, batches } = this.schedule("train", sequences);
-    const losses: number[] = [];
-    for (const [i, batch] of batches.entries()) {
-      const packed = pass.pack(batch);
-      pass.submit(packed, i > 0);
-      const bytes = await pass.read(pass.plan.rowLoss, packed.sizes.rows * 4);
-      losses.push(...new Float32Array(bytes.buffer));
+    const prepared = this.prepareBackward(sequences);
+    const losses = new Slot(prepared.rows * 4, "losses of all rows").realize(this.gpu);
+    try {
+      this.submitBackward(prepared, losses);
+      const bytes = await readSlot(this.gpu, losses, 0, prepared.rows * 4);
+      return new Float32Array(bytes.buffer);
+    } finally {
+      losses.dispose();
     }
-    return Float32Array.from(losses);
+  }
+
+  /**
+   * Splits and packs sequences for {@link Model.submitBackward} without touching the device: it may be working. `limit`
+   * bounds the sequences of a micro-batch.
+   * @throws RangeError for sequences that can't be trained.
+   */
+  prepareBackward(sequences: readonly Sequence[], limit?: number): PreparedBackward {
+    const { batches, ...needed } = this.#split("train", sequences, limit);
+    return {
+      ...needed,
+      batches: batches.map((batch) => packMicroBatch(this.gpu, this.spec, batch)),
+      rows: sequences.reduce((sum, { rows }) => sum + rows.length, 0),
+    };
+  }
+
+  /**
+   * Submits all micro-batches without waiting. The gradients go to the gradient buffers, the weighted loss of every row,
+   * in order, to `losses`.
+   */
+  submitBackward({ batches, ...needed }: PreparedBackward, losses: Slot): void {
+    const pass = this.#passFor("train", needed);
+    let done = 0;
+    for (const [i, batch] of batches.entries()) {
+      const bytes = batch.sizes.rows * 4;
+      const to = { slot: losses, byteOffset: done };
+      pass.submit(batch, i > 0, [{ from: { slot: pass.plan.rowLoss }, to, bytes }]);
+      done += bytes;
+    }
+  }
+
+  /** Times of all dispatches of the first micro-batch's forward and backward pass, once their kernels are compiled. */
+  async profileBackward({ batches, ...needed }: PreparedBackward): Promise<KernelSpan[]> {
+    return await this.#passFor("train", needed).profile(batches[0]);
   }
 
   /** Copies of all gradient buffers. */

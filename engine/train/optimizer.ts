@@ -1,11 +1,11 @@
 import type { Gpu } from "../gpu/context.ts";
-import type { Slot } from "../gpu/pool.ts";
+import { Slot } from "../gpu/pool.ts";
 import { type KernelTarget, Recorder, type Recording } from "../gpu/recorder.ts";
 import { type AdamW, adamw } from "../ops/adamw.ts";
 import { globalNorm } from "../ops/global_norm.ts";
 import { roundingKey } from "../ops/weight_io.ts";
 import type { GradientShards } from "./context.ts";
-import type { Parameter } from "./params.ts";
+import { type Parameter, type Parameters, type ParameterShard, roundedBytes } from "./params.ts";
 
 /** Fixed settings of an optimizer. */
 export interface OptimizerOptions {
@@ -14,45 +14,64 @@ export interface OptimizerOptions {
   maxGradNorm: number;
 }
 
-/** What the optimizer holds, before any buffer exists. */
-export interface OptimizerPlan {
-  recorder: Recorder<Update>;
-  /** (norm before clipping, clip factor). */
-  clip: Slot;
+/** One update: AdamW's numbers, the seed of stochastic rounding, and the λ of an averaging in the same pass. */
+export type Update = AdamW & { seed: number; lambda?: number };
+
+/** A row shard with its gradient and moments. */
+interface UpdatedShard {
+  parameter: Parameter;
+  shard: ParameterShard;
+  gradient: Slot;
+  moment1: Slot;
+  moment2: Slot;
 }
 
-/** One update: AdamW's numbers and the seed of stochastic rounding. */
-export type Update = AdamW & { seed: number };
+/** What lives across steps: both moments of every parameter, and the last gradient's norm. Sizes only until realized. */
+export class OptimizerState {
+  readonly shards: readonly UpdatedShard[];
+  /** (norm before clipping, clip factor) of the last step. */
+  readonly clip: Slot = new Slot(8, "gradient norm");
 
-/** Records clipping and AdamW over all parameters. */
-export function recordOptimizer(
+  constructor(parameters: readonly Parameter[], gradient: (parameter: Parameter) => GradientShards) {
+    this.shards = parameters.flatMap((parameter) => {
+      const gradients = gradient(parameter);
+      return parameter.shards.map((shard, i) => ({
+        ...{ parameter, shard, gradient: gradients[i].gradient },
+        moment1: new Slot(shard.count * 4, `${shard.weight.label}, first moment`),
+        moment2: new Slot(shard.count * 4, `${shard.weight.label}, second moment`),
+      }));
+    });
+  }
+
+  get slots(): Slot[] {
+    return [this.clip, ...this.shards.flatMap(({ moment1, moment2 }) => [moment1, moment2])];
+  }
+
+  get totalBytes(): number {
+    return this.slots.reduce((sum, { bytes }) => sum + roundedBytes(bytes), 0);
+  }
+}
+
+/** Records clipping and AdamW over all parameters; with `initial` an averaging with those weights in the same pass. */
+export function recordUpdate(
   target: KernelTarget,
-  parameters: readonly Parameter[],
-  gradient: (parameter: Parameter) => GradientShards,
+  { shards, clip }: OptimizerState,
   options: OptimizerOptions,
-): OptimizerPlan {
+  initial?: Parameters,
+): Recorder<Update> {
   const recorder = new Recorder<Update>(target);
-  const clip = recorder.pool.acquire(8, "gradient norm");
-  // Moments live across steps, so they are taken before any slot is released for reuse.
-  const updated = parameters.flatMap((parameter) => {
-    const gradients = gradient(parameter);
-    return parameter.shards.map((shard, i) => ({
-      ...{ parameter, shard, gradient: gradients[i].gradient },
-      moment1: recorder.pool.acquire(shard.count * 4, `${shard.weight.label}, first moment`),
-      moment2: recorder.pool.acquire(shard.count * 4, `${shard.weight.label}, second moment`),
-    }));
-  });
   globalNorm(
     recorder,
-    updated.map(({ gradient, parameter, shard }) => {
-      return { slot: gradient, count: shard.count, slab: parameter.slab };
+    shards.map(({ gradient, parameter, shard }) => {
+      return { slot: gradient, count: shard.count, tensorCount: parameter.count, slab: parameter.slab };
     }),
     options.maxGradNorm,
     clip,
   );
-  for (const { parameter, shard, ...slots } of updated) {
+  for (const { parameter, shard, ...slots } of shards) {
     const decay = parameter.decays ? options.weightDecay : 0;
-    adamw(recorder, shard.count, decay, { ...slots, clip, parameter: shard }, (update) => ({
+    const goal = initial?.all[parameter.index].shards[parameter.shards.indexOf(shard)];
+    adamw(recorder, shard.count, decay, { ...slots, clip, parameter: shard, initial: goal }, (update) => ({
       ...update,
       rounding: {
         key: roundingKey(update.seed, update.step, parameter.index),
@@ -60,26 +79,44 @@ export function recordOptimizer(
       },
     }));
   }
-  return { recorder, clip };
+  return recorder;
 }
 
 /** AdamW with global-norm clipping on a device. Moments count as zero before the first step. */
 export class Optimizer {
-  readonly #recording: Recording<Update>;
-  /** (norm before clipping, clip factor) of the last step. */
-  readonly clip: Slot;
+  #update: Recording<Update> | undefined;
+  #averaging: Recording<Update> | undefined;
 
-  constructor(gpu: Gpu, plan: OptimizerPlan) {
-    this.clip = plan.clip;
-    this.#recording = plan.recorder.finish(gpu);
+  constructor(readonly gpu: Gpu, readonly state: OptimizerState, readonly options: OptimizerOptions) {
+    try {
+      for (const slot of state.slots) slot.realize(gpu);
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
   }
 
-  /** Submits an update; `update.step` counts from 1. */
+  /** Makes updates with a `lambda` possible: they average with these weights. */
+  averageWith(initial: Parameters): void {
+    this.#averaging ??= recordUpdate(this.gpu, this.state, this.options, initial).finish(this.gpu);
+  }
+
+  /**
+   * Submits an update; `update.step` counts from 1.
+   * @throws TypeError for a `lambda` before {@link Optimizer.averageWith}.
+   */
   submit(update: Update): void {
-    this.#recording.submit(update);
+    if (update.lambda === undefined) {
+      // Where every step averages, this one's kernels are never compiled.
+      this.#update ??= recordUpdate(this.gpu, this.state, this.options).finish(this.gpu);
+      this.#update.submit(update);
+    } else if (this.#averaging) this.#averaging.submit(update);
+    else throw new TypeError("an update that averages, without the weights to average with");
   }
 
   dispose(): void {
-    this.#recording.dispose();
+    this.#update?.dispose();
+    this.#averaging?.dispose();
+    for (const slot of this.state.slots) slot.dispose();
   }
 }

@@ -2,8 +2,8 @@ import type { Gpu } from "../gpu/context.ts";
 import type { Slot } from "../gpu/pool.ts";
 import { type KernelTarget, Recorder, type Recording } from "../gpu/recorder.ts";
 import type { KernelSpan } from "../gpu/profiler.ts";
-import { readSlot } from "../gpu/transfer.ts";
-import { attentionTile, MAX_SOFTWARE_ITERATIONS } from "../ops/attention.ts";
+import type { SlotCopy } from "../gpu/transfer.ts";
+import { attentionTile, MAX_SOFTWARE_TOKENS } from "../ops/attention.ts";
 import { ROW_TARGET_BYTES } from "../ops/cross_entropy.ts";
 import { fill } from "../ops/elementwise.ts";
 import { embeddingBackward, embeddingForward } from "../ops/embedding.ts";
@@ -92,7 +92,7 @@ export function recordPass(target: KernelTarget, parameters: Parameters, options
     blocks.push(block);
     x = y;
   }
-  const head = new Head(context, options.soft ?? { ids: nothing, probabilities: nothing });
+  const head = new Head(context, options.soft ?? { kinds: [], ids: nothing, probabilities: nothing });
   const plan = { recorder, batch, rowLoss, stats: head.stats, best, logits };
   if (kind === "score") head.score(x, best);
   if (kind === "greedy") head.greedy(x, best);
@@ -147,6 +147,29 @@ function batchSlots(
   };
 }
 
+/**
+ * Packs a micro-batch for {@link Pass.submit} on a device; may run while it works on another. In passes with a cache,
+ * `longOffset` is as for {@link packBatch}.
+ * @throws RangeError for a sequence that is empty, out of range or too long for the device, or when no row is wanted.
+ */
+export function packMicroBatch(
+  gpu: Gpu,
+  { vocabulary }: ModelSpec,
+  sequences: readonly Sequence[],
+  longOffset?: number,
+): PackedBatch {
+  const batch = packBatch(sequences, vocabulary, attentionTile(gpu), longOffset);
+  const longest = Math.max(...sequences.map(({ ids, cached }) => ids.length + (cached?.count ?? 0)));
+  if (gpu.isSoftware && longest > MAX_SOFTWARE_TOKENS) {
+    throw new RangeError(
+      `a sequence of ${longest} tokens: ${gpu.name} ends loops after 65,535 iterations without a word, so at most ` +
+        `${MAX_SOFTWARE_TOKENS} tokens are right on it`,
+    );
+  }
+  if (batch.sizes.rows === 0) throw new RangeError("a micro-batch without a wanted row");
+  return batch;
+}
+
 /** A recorded pass on a device. */
 export class Pass {
   readonly #recording: Recording<PassSizes>;
@@ -197,33 +220,16 @@ export class Pass {
     return tokens <= this.options.capacity.tokens && rows <= this.options.capacity.rows;
   }
 
-  /** Packs a micro-batch for {@link Pass.submit}; may run while the GPU works on another. */
+  /** Packs a micro-batch for {@link Pass.submit}, see {@link packMicroBatch}. */
   pack(sequences: readonly Sequence[]): PackedBatch {
     const { cache } = this.options;
-    const { vocabulary } = this.parameters.spec;
-    const batch = packBatch(sequences, vocabulary, attentionTile(this.gpu), cache?.positions);
-    if (!this.fits(batch.sizes)) {
-      const { capacity } = this.options;
-      throw new RangeError(
-        `a micro-batch of ${batch.sizes.tokens} tokens and ${batch.sizes.rows} rows doesn't fit a pass of ` +
-          `${capacity.tokens} tokens and ${capacity.rows} rows`,
-      );
-    }
-    const longest = Math.max(...sequences.map(({ ids, cached }) => ids.length + (cached?.count ?? 0)));
-    if (this.gpu.isSoftware && longest > MAX_SOFTWARE_ITERATIONS) {
-      throw new RangeError(
-        `a sequence of ${longest} tokens: ${this.gpu.name} ends loops after 65,535 iterations without a word, so at most ` +
-          `${MAX_SOFTWARE_ITERATIONS} tokens are right on it`,
-      );
-    }
-    if (batch.sizes.rows === 0) throw new RangeError("a micro-batch without a wanted row");
-    return batch;
+    return packMicroBatch(this.gpu, this.parameters.spec, sequences, cache?.positions);
   }
 
-  /** Uploads a micro-batch and submits the pass, without waiting. */
-  submit(batch: PackedBatch, accumulate = false): void {
+  /** Uploads a micro-batch and submits the pass, and copies after it, without waiting. */
+  submit(batch: PackedBatch, accumulate = false, copies: readonly SlotCopy[] = []): void {
     this.#upload(batch);
-    this.#recording.submit({ ...batch.sizes, accumulate });
+    this.#recording.submit({ ...batch.sizes, accumulate }, copies);
   }
 
   /** Like {@link Pass.submit}, then reads the first `bytes` of each slot. */
@@ -235,11 +241,6 @@ export class Pass {
     return await this.#recording.run({ ...batch.sizes, accumulate: false }, reads);
   }
 
-  /** Reads the first `bytes` of a slot after all submitted work. */
-  async read(slot: Slot, bytes: number): Promise<Uint8Array<ArrayBuffer>> {
-    return await readSlot(this.gpu, slot, 0, bytes);
-  }
-
   /** Times of all dispatches of one run, after another that compiles its kernels. */
   async profile(batch: PackedBatch): Promise<KernelSpan[]> {
     this.submit(batch);
@@ -248,6 +249,22 @@ export class Pass {
   }
 
   #upload(batch: PackedBatch): void {
+    if (!this.fits(batch.sizes)) {
+      const { capacity } = this.options;
+      throw new RangeError(
+        `a micro-batch of ${batch.sizes.tokens} tokens and ${batch.sizes.rows} rows doesn't fit a pass of ` +
+          `${capacity.tokens} tokens and ${capacity.rows} rows`,
+      );
+    }
+    const known = this.options.soft?.kinds ?? [];
+    const strange = [...batch.softKinds].filter((kind) => !known.includes(kind));
+    if (strange.length) {
+      throw new TypeError(
+        `rows with ${strange.join(" and ")} targets in a pass whose tables hold ${
+          known.join(", ") || "none"
+        }`,
+      );
+    }
     const slots = this.plan.batch;
     for (
       const name of [

@@ -4,7 +4,7 @@ import type { ModelSpec } from "../models/spec.ts";
 import type { PassCapacity } from "./batch.ts";
 import { Gradients } from "./gradients.ts";
 import { type SoftTables, VOCABULARY_CHUNK } from "./head.ts";
-import { recordOptimizer } from "./optimizer.ts";
+import { OptimizerState, recordUpdate } from "./optimizer.ts";
 import { type Parameter, Parameters, type StorageOptions } from "./params.ts";
 import { recordPass } from "./pass.ts";
 
@@ -39,13 +39,14 @@ export function planTraining(
   const gradients = new Gradients();
   const gradient = (parameter: Parameter) => gradients.of(parameter);
   const nothing = new Slot(16, "nothing");
-  const soft: SoftTables = { ids: nothing, probabilities: nothing };
+  const soft: SoftTables = { kinds: [], ids: nothing, probabilities: nothing };
   const { saveBlocks } = options;
   const train = recordPass(target, parameters, {
     ...{ kind: "train", capacity: options.train, saveBlocks, gradient, soft },
   });
   const score = recordPass(target, parameters, { kind: "score", capacity: options.score });
-  const optimizer = recordOptimizer(target, parameters.all, gradient, { weightDecay: 0, maxGradNorm: 1 });
+  const state = new OptimizerState(parameters.all, gradient);
+  const update = recordUpdate(target, state, { weightDecay: 0, maxGradNorm: 1 });
   const { weights, masters } = parameters.bytes;
   const pass = train.recorder.memoryBytes;
   // All alive at once when backward begins, so they are slots of their own.
@@ -55,7 +56,7 @@ export function planTraining(
     { name: "weights", bytes: weights },
     { name: "masters", bytes: masters },
     { name: "gradients", bytes: gradients.totalBytes },
-    { name: "optimizer moments", bytes: optimizer.recorder.memoryBytes },
+    { name: "optimizer moments", bytes: state.totalBytes + update.memoryBytes },
     { name: "initial weights", bytes: options.keepsInitial ? weights + masters : 0 },
     { name: "saved block inputs", bytes: inputs },
     { name: "head chunk", bytes: logits },

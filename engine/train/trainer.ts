@@ -1,12 +1,12 @@
 import { Slot } from "../gpu/pool.ts";
 import type { Recording } from "../gpu/recorder.ts";
-import { copySlot, ReadbackBuffer } from "../gpu/transfer.ts";
+import { copySlot, GROWTH_BYTES, ReadbackBuffer } from "../gpu/transfer.ts";
 import { type Averaging, recordAveraging } from "./averaging.ts";
 import type { Sequence } from "./batch.ts";
 import { countSupervised, type Example, exampleSequences } from "./examples.ts";
 import { loadParameters } from "./load.ts";
-import type { Model } from "./model.ts";
-import { Optimizer, recordOptimizer } from "./optimizer.ts";
+import type { Model, PreparedBackward } from "./model.ts";
+import { Optimizer, OptimizerState } from "./optimizer.ts";
 import { Parameters } from "./params.ts";
 import { learningRateAt, type Schedule } from "./schedule.ts";
 
@@ -28,6 +28,26 @@ export interface StepResult {
   learningRate: number;
 }
 
+/** What a step is told beside its sequences. */
+export interface StepOptions {
+  /** Most sequences of a micro-batch. */
+  limit?: number;
+  /**
+   * λ of an averaging with the first weights in the update's own pass over memory. The result is that of
+   * {@link Trainer.average} after the step, but bf16 weights without masters are rounded once instead of twice.
+   */
+  average?: number;
+}
+
+/** What a step gives: its numbers and each row's weighted loss, in order. */
+export type SequencesResult = Omit<StepResult, "loss"> & { losses: Float32Array };
+
+/** A step that the device is working on. */
+export interface PendingStep {
+  /** Waits for the device. To be called once, before the next step is submitted. */
+  result(): Promise<SequencesResult>;
+}
+
 /** Trains a model in place: one call of {@link Trainer.step} is one optimizer step. */
 export class Trainer {
   readonly options: Required<TrainerOptions>;
@@ -35,11 +55,13 @@ export class Trainer {
   readonly #readback: ReadbackBuffer;
   /** Weighted loss of every row of a step. */
   #losses = new Slot(0, "step losses");
-  /** Weights at construction; absent until average() while the checkpoint still has them. */
+  /** Weights at construction; absent until an averaging asks for them, while the checkpoint still has them. */
   #initial: Parameters | undefined;
   #averaging: Recording<Averaging> | undefined;
   #averages = 0;
   #steps = 0;
+  /** A step was submitted whose result is not asked for yet. */
+  #isPending = false;
 
   constructor(readonly model: Model, options: TrainerOptions) {
     this.options = {
@@ -49,13 +71,8 @@ export class Trainer {
     };
     checkOptions(this.options);
     const { gpu, parameters } = model;
-    const plan = recordOptimizer(
-      gpu,
-      parameters.all,
-      (parameter) => model.gradients.of(parameter),
-      this.options,
-    );
-    this.#optimizer = new Optimizer(gpu, plan);
+    const state = new OptimizerState(parameters.all, (parameter) => model.gradients.of(parameter));
+    this.#optimizer = new Optimizer(gpu, state, this.options);
     this.#readback = new ReadbackBuffer(gpu);
     try {
       if (model.modified) this.#initial = copyWeights(model);
@@ -81,49 +98,77 @@ export class Trainer {
     return { loss: losses.reduce((sum, loss) => sum + loss, 0), ...result };
   }
 
+  /** One optimizer step on the sum of weighted row losses; gives each row's, in order. */
+  async stepSequences(sequences: readonly Sequence[], options: StepOptions = {}): Promise<SequencesResult> {
+    if (options.average !== undefined) await this.loadInitial();
+    const prepared = this.model.prepareBackward(sequences, options.limit);
+    return await this.submit(prepared, options).result();
+  }
+
   /**
-   * One optimizer step on the sum of weighted row losses; gives each row's, in order. `limit` bounds the sequences of a
-   * micro-batch.
+   * Submits an optimizer step, prepared by {@link Model.prepareBackward}, without waiting: the next one can be prepared
+   * meanwhile.
+   * @throws RangeError when all `totalSteps` are done, or for an `average` that isn't 0 to 1.
+   * @throws TypeError when the last step's result was not asked for, or for an `average` before
+   * {@link Trainer.loadInitial}.
    */
-  async stepSequences(
-    sequences: readonly Sequence[],
-    limit?: number,
-  ): Promise<{ losses: Float32Array; gradNorm: number; learningRate: number }> {
+  submit(prepared: PreparedBackward, { average }: Pick<StepOptions, "average"> = {}): PendingStep {
     const { model, options } = this;
     if (this.#steps >= options.totalSteps) {
       throw new RangeError(`all ${options.totalSteps} steps of this Trainer are done`);
     }
-    const { gpu } = model;
-    const learningRate = learningRateAt(options, this.#steps);
-    const { pass, batches } = model.schedule("train", sequences, limit);
-    const rows = sequences.reduce((sum, sequence) => sum + sequence.rows.length, 0);
-    this.#reserveLosses(rows);
-    let done = 0;
-    for (const [i, batch] of batches.entries()) {
-      const packed = pass.pack(batch);
-      pass.submit(packed, i > 0);
-      const bytes = packed.sizes.rows * 4;
-      copySlot(gpu, { slot: pass.plan.rowLoss }, { slot: this.#losses, byteOffset: done }, bytes);
-      done += bytes;
+    if (this.#isPending) throw new TypeError(`the result of step ${this.#steps} was not asked for`);
+    if (average !== undefined) {
+      checkLambda(average);
+      if (!this.#initial) throw new TypeError("a step that averages, before loadInitial()");
+      this.#optimizer.averageWith(this.#initial);
     }
-    this.model.modified = true;
+    const learningRate = learningRateAt(options, this.#steps);
+    this.#reserveLosses(prepared.rows);
+    model.submitBackward(prepared, this.#losses);
+    model.modified = true;
     this.#steps++;
-    this.#optimizer.submit({ ...options, step: this.#steps, learningRate });
-    const [losses, clip] = await this.#readback.read([
-      { slot: this.#losses, bytes: rows * 4 },
-      { slot: this.#optimizer.clip, bytes: 8 },
-    ]);
+    this.#optimizer.submit({ ...options, step: this.#steps, learningRate, lambda: average });
+    this.#isPending = true;
     return {
-      losses: new Float32Array(losses.buffer),
-      gradNorm: new Float32Array(clip.buffer)[0],
-      learningRate,
+      result: async () => {
+        this.#isPending = false;
+        const [losses, clip] = await this.#readback.read([
+          { slot: this.#losses, bytes: prepared.rows * 4 },
+          { slot: this.#optimizer.state.clip, bytes: 8 },
+        ]);
+        return {
+          losses: new Float32Array(losses.buffer),
+          gradNorm: new Float32Array(clip.buffer)[0],
+          learningRate,
+        };
+      },
     };
   }
 
   #reserveLosses(rows: number): void {
     if (this.#losses.isRealized && this.#losses.bytes >= rows * 4) return;
     this.#losses.dispose();
-    this.#losses = new Slot(Math.ceil(rows / 256) * 1024, "step losses").realize(this.model.gpu);
+    const bytes = Math.ceil(rows * 4 / GROWTH_BYTES) * GROWTH_BYTES;
+    this.#losses = new Slot(bytes, this.#losses.label).realize(this.model.gpu);
+  }
+
+  /** Loads the weights that this Trainer began with, for steps that average; again does nothing. */
+  async loadInitial(): Promise<void> {
+    await this.#initialWeights();
+  }
+
+  async #initialWeights(): Promise<Parameters> {
+    if (this.#initial) return this.#initial;
+    const { gpu, parameters, source, options } = this.model;
+    const initial = new Parameters(parameters.spec, gpu, options);
+    try {
+      await loadParameters(gpu, initial, source.checkpoint);
+    } catch (error) {
+      initial.dispose();
+      throw error;
+    }
+    return this.#initial = initial;
   }
 
   /**
@@ -131,19 +176,10 @@ export class Trainer {
    * @throws RangeError unless 0 ≤ λ ≤ 1.
    */
   async average(lambda: number): Promise<void> {
-    if (!(lambda >= 0 && lambda <= 1)) throw new RangeError(`lambda is ${lambda}, expected 0 to 1`);
-    const { gpu, parameters, source, options } = this.model;
-    if (!this.#initial) {
-      const initial = new Parameters(parameters.spec, gpu, options);
-      try {
-        await loadParameters(gpu, initial, source.checkpoint);
-      } catch (error) {
-        initial.dispose();
-        throw error;
-      }
-      this.#initial = initial;
-    }
-    this.#averaging ??= recordAveraging(gpu, parameters, this.#initial).finish(gpu);
+    checkLambda(lambda);
+    const { gpu, parameters } = this.model;
+    const initial = await this.#initialWeights();
+    this.#averaging ??= recordAveraging(gpu, parameters, initial).finish(gpu);
     this.#averages++;
     this.#averaging.submit({ lambda, seed: this.options.seed, step: this.#averages });
     await gpu.check();
@@ -160,6 +196,10 @@ export class Trainer {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+function checkLambda(lambda: number): void {
+  if (!(lambda >= 0 && lambda <= 1)) throw new RangeError(`lambda is ${lambda}, expected 0 to 1`);
 }
 
 function copyWeights({ gpu, parameters, options }: Model): Parameters {

@@ -4,7 +4,7 @@ import { modelSpec } from "../../engine/models/families.ts";
 import { MODEL_SHAPES } from "../../bench/model_shapes.ts";
 import { resolveSettings } from "../../pipeline/config.ts";
 import { assumedLengths, dryRun, planStorages } from "../../pipeline/dry_run.ts";
-import { chooseMemory, memoryLimit, type Workload } from "../../pipeline/memory_plan.ts";
+import { chooseMemory, memoryLayouts, memoryLimit, type Workload } from "../../pipeline/memory_plan.ts";
 import { dryRunText } from "../../pipeline/report.ts";
 import { workloadOf } from "../../pipeline/train_fingerprints.ts";
 import { sharedGpu } from "../gpu_device.ts";
@@ -47,6 +47,27 @@ Deno.test("chooseMemory: a given storage is kept", () => {
   assert.equal(choose(17 * GIB, { dtype: "bf16", master: "none" }).master, "none");
 });
 
+Deno.test("chooseMemory: recompute chooses among layouts, by itself only where memory asks for it", () => {
+  const most = choose().plan.totalBytes;
+  const always = choose(undefined, { recompute: "always" });
+  assert.deepEqual([always.maxTokens, always.saveBlocks], [4096, false]);
+  assert.ok(always.plan.totalBytes < most);
+  assert.deepEqual(choose(undefined, { recompute: "never" }), choose());
+  const layoutsSeen = { auto: new Set<string>(), always: new Set<string>(), never: new Set<string>() };
+  const bf16 = { dtype: "bf16", master: "none" } as const;
+  for (const recompute of ["auto", "always", "never"] as const) {
+    for (const choice of memoryLayouts(target, spec, { ...settings, recompute }, work, bf16)) {
+      layoutsSeen[recompute].add(`${choice.maxTokens} ${choice.saveBlocks}`);
+      const found = choose(choice.plan.totalBytes, { ...bf16, recompute });
+      assert.ok(found.plan.totalBytes <= choice.plan.totalBytes);
+      if (recompute !== "auto") assert.equal(found.saveBlocks, recompute === "never");
+    }
+  }
+  const { auto, always: twice, never: once } = layoutsSeen;
+  assert.ok(twice.isDisjointFrom(once) && auto.isSubsetOf(twice.union(once)));
+  assert.ok(twice.isSubsetOf(auto), "auto gives up nothing that would fit");
+});
+
 Deno.test("chooseMemory: an impossible run says by part what it needs and what would make it possible", () => {
   const told = (limit: number, change: object) => {
     try {
@@ -62,7 +83,10 @@ Deno.test("chooseMemory: an impossible run says by part what it needs and what w
     /^training needs at least 23\.\d+ GiB, but may take 17\.000 GiB: weights 4\.604 GiB, gradients/,
   );
   assert.match(f32, /--dtype bf16 --master none \(18\.\d+ GiB, not enough alone\)/);
-  assert.match(f32, /both --dtype bf16 --master none and --averaging none \(16\.\d+ GiB, which fits\)/);
+  assert.match(f32, /together --dtype bf16 --master none, --averaging none \(16\.\d+ GiB, which fits\)/);
+  const never = told(17 * GIB, { dtype: "bf16", master: "none", recompute: "never", averaging: "final" });
+  assert.match(never, /saved insides of blocks .*What would help: --recompute auto \(18\.\d+ GiB, not/);
+  assert.match(never, /together --recompute auto, --averaging none \(16\.\d+ GiB, which fits\)/);
   const least = told(GIB, {});
   assert.doesNotMatch(least, /--dtype|--averaging/);
   assert.match(least, /What would help: a device with 16\.\d+ GiB, or a smaller model$/);
@@ -99,6 +123,10 @@ Deno.test("dryRun: the demo model's plan from its config alone, in words", async
   assert.match(text, /^weights +4\.00 MiB +2\.00 MiB +2\.00 MiB$/m);
   assert.match(text, /^fits +yes +yes +yes$/m);
   assert.match(text, /^a run would take \d+ MiB: weights in f32, micro-batches of at most 4096 tokens$/m);
+  const twice = dryRunText(await dryRun({ max_memory: 8, recompute: "always" }, { gpu }));
+  assert.match(text, /^blocks computed +once +once +once$/m);
+  assert.match(twice, /^blocks computed +twice +twice +twice$/m);
+  assert.match(twice, /^a run would take .*, blocks computed twice$/m);
   const impossible = await dryRun({ max_memory: 0.01 }, { gpu });
   assert.equal(impossible.choice, undefined);
   assert.match(dryRunText(impossible), /^fits +no +no +no$/m);

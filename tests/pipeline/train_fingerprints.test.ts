@@ -15,6 +15,7 @@ import {
   workloadOf,
 } from "../../pipeline/train_fingerprints.ts";
 import { assertMaxAbs, assertNear } from "../compare.ts";
+import { countGpuCalls } from "../gpu_calls.ts";
 import { sharedGpu } from "../gpu_device.ts";
 import { Random } from "../random.ts";
 import { logSoftmax } from "../reference/cross_entropy.ts";
@@ -298,6 +299,39 @@ Deno.test("trainFingerprints: diverging names the step and the learning rate", a
   await assert.rejects(train({ num_train_epochs: 5, max_grad_norm: 0 }, { learningRate: 1e30 }), {
     name: "DivergedError",
     message: /^step 2 of 5: the loss is .*, the gradient norm NaN\. .*lower learning rate than 1e\+30/,
+  });
+});
+
+Deno.test("trainFingerprints: a step waits once, measurements apart, and an error of a prepared one comes in its turn", async () => {
+  const fails = new Error("no such text");
+  const epochs: number[] = [];
+  const prompts = {
+    ...NUMBERS,
+    encode: (text: string) => {
+      // Templates of the third epoch are drawn while the second one's step runs.
+      if (++encoded > 7) throw fails;
+      return NUMBERS.encode(text);
+    },
+  } as typeof NUMBERS;
+  let encoded = 0;
+  await assert.rejects(
+    train({ num_train_epochs: 9 }, {
+      ...{ prompts, templates: TEMPLATES },
+      onEpoch: ({ epoch }) => void epochs.push(epoch),
+    }),
+    fails,
+  );
+  assert.deepEqual(epochs, [1, 2]);
+
+  await countGpuCalls(gpu, async (calls) => {
+    const waits: number[] = [];
+    let last = 0;
+    const onEpoch = ({ epoch, successRate }: EpochLog) => {
+      if (epoch > 1 && successRate === undefined) waits.push(calls.maps - last);
+      last = calls.maps;
+    };
+    await train({ num_train_epochs: 25, fingerprints_per_step: 3, batch_size: 2 }, { onEpoch });
+    assert.ok(waits.length > 10 && waits.every((count) => count === 3), `${waits}`);
   });
 });
 

@@ -81,7 +81,7 @@ for (const tied of [false, true]) {
     const step = (limit?: number) =>
       withModel(gpu, folder, async (model) => {
         using trainer = new Trainer(model, { learningRate: 1e-3, totalSteps: 1 });
-        return await trainer.stepSequences(exampleSequences(EXAMPLES, 0.1), limit);
+        return await trainer.stepSequences(exampleSequences(EXAMPLES, 0.1), { limit });
       });
     const expected = await step();
     for (const limit of [1, 3]) {

@@ -25,7 +25,8 @@ const CONFIG: Config = {
 
 /** A device that binds no more than this: the embedding falls into 3 or 6 shards. */
 function smaller(bytes: number): Gpu {
-  return new Gpu(gpu.device, gpu.device.adapterInfo, { limits: { maxStorageBufferBindingSize: bytes } });
+  const limits = { maxStorageBufferBindingSize: bytes };
+  return new Gpu(gpu.device, gpu.device.adapterInfo, { limits }, gpu.enables);
 }
 
 /** Loss, gradients and parameters after two steps and an average, and logits and scores. */
