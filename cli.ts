@@ -124,6 +124,12 @@ class Progress {
       case "gpu":
         this.#line(`adapter: ${event.name}${event.isSoftware ? " (software)" : ""}`);
         break;
+      case "matrix":
+        this.#line(
+          `matrix units: ${event.unit.type} ${event.unit.M}×${event.unit.N}×${event.unit.K}, sums in f32; a product of ` +
+            `${event.shape.join("×")} is off by ${event.relativeError.toExponential(1)} (f32: about 1e-7)`,
+        );
+        break;
       case "fingerprints": {
         this.#line(`fingerprints: ${event.count}`);
         const dropped = droppedLines(event.dropped);

@@ -7,7 +7,7 @@ import { resolveModel } from "./model_source.ts";
 import { type Answer, type AnswerDetail, askFingerprints, explainAnswers } from "./evaluate.ts";
 import { readFingerprintFile } from "./fingerprint_file.ts";
 import { checkVocabulary, type Dropped, prepareFingerprints, storedSettings } from "./fingerprints.ts";
-import { openGpu } from "./gpu.ts";
+import { openGpu, webgpuSchema } from "./gpu.ts";
 import { promptEncoder } from "./chat_template.ts";
 import { loadPrompts, PROMPT_FILES, type PromptEncoder } from "./prompts.ts";
 import { findResults } from "./results.ts";
@@ -46,6 +46,7 @@ export const checkConfigSchema = z.strictObject({
   strict: z.boolean().default(false),
   /** What matrices are kept in; auto is bf16 for a model that is stored so, which is exact, else f32. */
   dtype: z.enum(["auto", "f32", "bf16"]).default("auto"),
+  webgpu: webgpuSchema,
 });
 
 /** What {@link check} takes. */
@@ -133,7 +134,7 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
   });
   hooks.onDropped?.(dropped);
   const templates = own.use_augmentation_prompts ? await loadPrompts(PROMPT_FILES.test) : undefined;
-  const gpu = hooks.gpu ?? await openGpu();
+  const gpu = hooks.gpu ?? await openGpu({ webgpu: own.webgpu });
   try {
     hooks.onGpu?.(gpu.name);
     using model = await Model.load(gpu, source.dir, { dtype: own.dtype, master: "none" });

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { webgpuSchema } from "./gpu.ts";
 import { type Recipe, type RecipeName, RECIPES, recipeSchema } from "./recipes.ts";
 
 const count = z.number().int().min(0);
@@ -31,6 +32,8 @@ const ownSchema = z.strictObject({
   dtype: z.enum(["auto", "f32", "bf16"]).default("auto"),
   /** With bf16: f32 masters beside it, or none and stochastic rounding. */
   master: z.enum(["f32", "none"]).default("f32"),
+  /** Blocks' insides are computed again in backward, or kept: the same bits. auto keeps them where memory allows. */
+  recompute: z.enum(["auto", "always", "never"]).default("auto"),
   save_dtype: z.enum(["F32", "F16", "BF16"]).nullable().default(null),
   output_dir: z.string().min(1).default("results"),
   strict: z.boolean().default(false),
@@ -38,6 +41,9 @@ const ownSchema = z.strictObject({
   use_chat_template: z.boolean().default(false),
   /** GiB that the run may take on the device; null is the system's free memory on a software adapter. */
   max_memory: z.number().positive().nullable().default(null),
+  webgpu: webgpuSchema,
+  /** What operands of large products are rounded to, on the adapter's matrix units; f32 is no rounding. */
+  matrix: z.enum(["f32", "f16", "bf16"]).default("f32"),
   /** Time every kernel of one pass, and write a trace of it. */
   profile: z.boolean().default(false),
   force: z.boolean().default(false),

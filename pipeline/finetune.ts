@@ -1,4 +1,5 @@
 import type { Gpu } from "../engine/gpu/context.ts";
+import type { MatrixUnit } from "../engine/gpu/matrix_unit.ts";
 import type { KernelSpan } from "../engine/gpu/profiler.ts";
 import { OutOfMemoryError } from "../engine/gpu/errors.ts";
 import { modelSpec } from "../engine/models/families.ts";
@@ -27,6 +28,7 @@ import type { GenerateEvent } from "./generate/generate.ts";
 import { openGpu } from "./gpu.ts";
 import { ownFingerprints } from "./own_fingerprints.ts";
 import { promptEncoder } from "./chat_template.ts";
+import { type ProductError, productError } from "./product_error.ts";
 import { loadPrompts, PROMPT_FILES, type PromptEncoder } from "./prompts.ts";
 import { learningRateFor } from "./recipes.ts";
 import { MODEL_FOLDER, ResultsWriter, runHash, secretPath } from "./results.ts";
@@ -53,6 +55,8 @@ export interface Measurement extends Partial<UtilityScore> {
 /** What happens in a run, in order. */
 export type FinetuneEvent =
   | { type: "gpu"; name: string; isSoftware: boolean }
+  /** Large products run on matrix units, with this error. */
+  | { type: "matrix"; unit: MatrixUnit } & ProductError
   | { type: "settings"; settings: FinetuneSettings; learningRate: number }
   /** While a run without a file makes its own fingerprints. */
   | Extract<GenerateEvent, { type: "progress" }>
@@ -113,9 +117,15 @@ export async function finetune(
   hooks: FinetuneHooks = {},
 ): Promise<FinetuneResult> {
   const settings = resolveSettings(config);
-  const gpu = hooks.gpu ?? await openGpu();
+  const { webgpu, matrix } = settings;
+  const gpu = hooks.gpu ?? await openGpu({ webgpu, matrix });
   try {
+    const opened = gpu.matrix?.type ?? "f32";
+    if (opened !== matrix) {
+      throw new SettingsError(`matrix: expected ${matrix}, but the given GPU has ${opened}`);
+    }
     hooks.onEvent?.({ type: "gpu", name: gpu.name, isSoftware: gpu.isSoftware });
+    if (gpu.matrix) hooks.onEvent?.({ type: "matrix", unit: gpu.matrix, ...await productError(gpu) });
     return await new Run(gpu, settings, config, hooks).run();
   } finally {
     if (!hooks.gpu) gpu.dispose();

@@ -1,3 +1,4 @@
+import { WEBGPU_NAMES } from "./gpu.ts";
 import { MODEL_FAMILIES } from "./model_source.ts";
 import { RECIPES } from "./recipes.ts";
 import { STRATEGY_NAMES } from "./strategies.ts";
@@ -16,6 +17,11 @@ const strategy: Flag = {
   ...{ name: "fingerprint_generation_strategy", kind: "text", choices: STRATEGY_NAMES },
   help: "how a response is taken from the file: english and random_word (a window of it), " +
     "english_random_response (random words in its place), or as it is",
+};
+
+const webgpu: Flag = {
+  ...{ name: "webgpu", kind: "text", choices: WEBGPU_NAMES },
+  help: "the WebGPU implementation: Deno's own (default), or Dawn, npm's webgpu, fetched at its first use",
 };
 
 const model: Flag[] = [
@@ -114,6 +120,11 @@ export const FINETUNE_FLAGS: readonly Flag[] = [
     help: "with bf16: f32 masters beside it (default), or none and stochastic rounding",
   },
   {
+    ...{ name: "recompute", kind: "text", choices: ["auto", "always", "never"] },
+    help: "compute blocks again in backward or keep their insides: memory for time, the same result " +
+      "(default auto: keep them where memory allows)",
+  },
+  {
     name: "save_dtype",
     kind: "text",
     choices: ["F32", "F16", "BF16"],
@@ -121,6 +132,13 @@ export const FINETUNE_FLAGS: readonly Flag[] = [
   },
   { name: "output_dir", kind: "path", help: "where results/<hash> folders go (default results)" },
   { name: "max_memory", kind: "number", help: "GiB of device memory that the run may take" },
+  webgpu,
+  {
+    ...{ name: "matrix", kind: "text", choices: ["f32", "f16", "bf16"] },
+    help:
+      "what operands of large products are rounded to, on matrix units (tensor cores) with sums in f32; needs " +
+      "--webgpu dawn and an adapter that has them (default f32: no rounding)",
+  },
   {
     name: "profile",
     kind: "switch",
@@ -152,6 +170,7 @@ export const CHECK_FLAGS: readonly Flag[] = [
     ...{ name: "dtype", kind: "text", choices: ["auto", "f32", "bf16"] },
     help: "what matrices are kept in (default auto: bf16 for a bf16 model, which is exact, else f32)",
   },
+  webgpu,
   { name: "json", kind: "switch", help: "print one JSON object" },
   { name: "min_success_rate", kind: "number", help: "exit with 1 when the success rate (per cent) is below" },
 ];
@@ -238,5 +257,6 @@ export const GENERATE_FLAGS: readonly Flag[] = [
     ...{ name: "dtype", kind: "text", choices: ["auto", "f32", "bf16"] },
     help: "what matrices are kept in (default auto: bf16 for a bf16 model, which is exact, else f32)",
   },
+  webgpu,
   { name: "force", kind: "switch", help: "replace a finished file; begin anew instead of going on" },
 ];

@@ -18,7 +18,7 @@ const FINGERPRINTS_FILE = "fingerprints.json";
 /** Settings that don't change what a run computes, so they don't count for its hash. */
 const NEUTRAL = [
   ...["output_dir", "max_memory", "force", "model_path", "model_family", "model_size", "profile"],
-  ...["fingerprints_file_path", "benign_data_file_path"],
+  ...["fingerprints_file_path", "benign_data_file_path", "recompute", "webgpu"],
 ] as const;
 
 /** What decides a model's answers beside its weights; either tokenizer file may be missing where ids are all there is. */

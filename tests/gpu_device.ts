@@ -1,24 +1,37 @@
-/** Devices for tests. Deno runs every test file in its own isolate, so `sharedGpu` is one device a file. */
+/**
+ * Devices for tests. Deno runs every test file in its own isolate, so `sharedGpu` is one device a file.
+ * WHORL_TEST_WEBGPU=dawn runs the tests on Dawn, which `deno test --no-lock` fetches if need be.
+ */
 import { type Gpu, type GpuOptions, openGpu } from "../engine/gpu/context.ts";
+import { createDawn, openDawn } from "../pipeline/dawn.ts";
 
 // Without it Deno may fall back to GL on a machine whose Vulkan driver is missing.
 Deno.env.set("DENO_WEBGPU_BACKEND", "vulkan");
+
+/** The tests run on Dawn. */
+export const onDawn: boolean = Deno.env.get("WHORL_TEST_WEBGPU") === "dawn";
+const open = onDawn ? openDawn : openGpu;
 
 let shared: Promise<Gpu> | undefined;
 
 /** The file's device. Await it at the top of the module: its `lost` promise would count as a leak inside a test. */
 export function sharedGpu(): Promise<Gpu> {
-  return shared ??= openGpu();
+  return shared ??= open();
 }
 
 /** A device of its own, for tests that break it: the first error of a {@link Gpu} stays. */
 export function freshGpu(options: GpuOptions = {}): Promise<Gpu> {
-  return openGpu(options);
+  return open(options);
 }
+
+/** Dawn ends when nothing refers to what it was created as. */
+const instances: unknown[] = [];
 
 /** A plain `GPUDevice` with all limits at their defaults, to be injected. */
 export async function plainDevice(): Promise<GPUDevice> {
-  const adapter = await navigator.gpu.requestAdapter();
+  const webgpu = onDawn ? await createDawn("vulkan", false) : navigator.gpu;
+  instances.push(webgpu);
+  const adapter = await webgpu.requestAdapter();
   if (!adapter) throw new TypeError("no adapter");
   return await adapter.requestDevice();
 }

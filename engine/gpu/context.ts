@@ -1,12 +1,26 @@
 import { DeviceLostError, GpuUnavailableError, GpuValidationError, OutOfMemoryError } from "./errors.ts";
+import { acceptedExtensions } from "./extensions.ts";
+import { chooseMatrixUnit, MATRIX_FEATURES, type MatrixType, type MatrixUnit } from "./matrix_unit.ts";
+import type { KernelForce } from "./target.ts";
+
+/** What `navigator.gpu` is, of any WebGPU implementation. */
+export type WebGpu = GPU;
 
 /** How to open a GPU. With `device`, that device is used as it is and `powerPreference` is ignored. */
 export interface GpuOptions {
   powerPreference?: GPUPowerPreference;
   /** A device of any WebGPU implementation; the caller keeps ownership. */
   device?: GPUDevice;
+  /** What its adapter says of itself, where the device tells less (Dawn's leave matrix shapes out). */
+  adapterInfo?: GPUAdapterInfo;
+  /** Called by {@link Gpu.dispose}, to hand an injected device's ownership over. */
+  onDispose?: () => void;
+  /** Large products run on matrix units, their operands rounded to this. Default: everything is f32. */
+  matrix?: MatrixType;
   /** Lowers limits of the device, to see how the program behaves on a smaller one. */
   limits?: Partial<GpuLimits>;
+  /** Kernel variants to use, whatever suits the adapter. */
+  force?: KernelForce;
 }
 
 /** The limits that the engine plans with. */
@@ -30,6 +44,15 @@ const LIMIT_NAMES: (keyof GpuLimits)[] = [
 
 const SOFTWARE_ADAPTER = /llvmpipe|lavapipe|swiftshader|softpipe|microsoft basic render|warp/i;
 
+/** A compiled kernel variant. */
+export interface PipelineEntry {
+  pipeline: GPUComputePipeline;
+  layout: GPUBindGroupLayout;
+}
+
+/** A kernel is compiled once for a device, however often that is injected. */
+const devicePipelines = new WeakMap<GPUDevice, Map<string, PipelineEntry>>();
+
 /** A device with its limits, its pipeline cache, its memory account and its errors. */
 export class Gpu {
   /** Name of the adapter as its driver gives it. */
@@ -38,25 +61,37 @@ export class Gpu {
   readonly isSoftware: boolean;
   readonly limits: Readonly<GpuLimits>;
   readonly hasTimestamps: boolean;
-  /** WGSL's subgroup functions work without an `enable`, on at least 8 invocations. */
+  /** WGSL's subgroup functions can be used, on at least 8 invocations. */
   readonly hasSubgroups: boolean;
-  /** Compiled pipelines by variant key. Only engine/gpu/ uses it. */
-  readonly pipelines: Map<string, { pipeline: GPUComputePipeline; layout: GPUBindGroupLayout }> = new Map();
+  /** What large products run on instead of f32 arithmetic, if that was asked for. */
+  readonly matrix: MatrixUnit | undefined;
+  readonly force: KernelForce;
+  /** Compiled pipelines of the device by variant key. Only engine/gpu/ uses it. */
+  readonly pipelines: Map<string, PipelineEntry>;
   #allocatedBytes = 0;
   #peakBytes = 0;
   /** The failure of the earliest call: explaining an error takes time, and later ones are its consequences. */
   #failure: { order: number; error: Error } | undefined;
   #order = 0;
   #pending: Promise<void>[] = [];
-  readonly #ownsDevice: boolean;
+  readonly #onDispose: () => void;
 
-  constructor(readonly device: GPUDevice, info: GPUAdapterInfo | undefined, options: GpuOptions) {
+  /** `enables`: WGSL extensions that a kernel using them must enable. */
+  constructor(
+    readonly device: GPUDevice,
+    info: GPUAdapterInfo | undefined,
+    options: GpuOptions,
+    readonly enables: ReadonlySet<string> = new Set(),
+  ) {
     this.name = info?.description || info?.device || info?.vendor || "unnamed adapter";
     this.isSoftware = info?.isFallbackAdapter === true || SOFTWARE_ADAPTER.test(this.name);
     this.hasTimestamps = device.features.has("timestamp-query");
-    this.#ownsDevice = options.device === undefined;
-    this.hasSubgroups = this.#ownsDevice && device.features.has("subgroups") &&
-      (info?.subgroupMinSize ?? 0) >= 8;
+    this.hasSubgroups = device.features.has("subgroups") && (info?.subgroupMinSize ?? 0) >= 8;
+    this.matrix = options.matrix && chooseMatrixUnit(options.matrix, device, info);
+    this.force = options.force ?? {};
+    this.pipelines = devicePipelines.get(device) ?? new Map();
+    devicePipelines.set(device, this.pipelines);
+    this.#onDispose = options.onDispose ?? (() => {});
     const limits = {} as GpuLimits;
     for (const name of LIMIT_NAMES) {
       limits[name] = Math.min(device.limits[name], options.limits?.[name] ?? Infinity);
@@ -202,10 +237,9 @@ export class Gpu {
     if (bytes.byteLength) this.device.queue.writeBuffer(buffer, byteOffset, bytes);
   }
 
-  /** Destroys the device unless the caller injected it. */
+  /** Destroys the device unless the caller injected and kept it. */
   dispose(): void {
-    this.pipelines.clear();
-    if (this.#ownsDevice) this.device.destroy();
+    this.#onDispose();
   }
 
   [Symbol.dispose](): void {
@@ -219,34 +253,56 @@ export function storageUsage(): GPUBufferUsageFlags {
 }
 
 /**
- * Opens the adapter with its own maximal limits.
- * @throws GpuUnavailableError when there is no WebGPU or no adapter.
+ * Asks an implementation for an adapter, and for a device with all of the adapter's limits; undefined without an adapter.
+ * The caller owns the device.
+ * @throws GpuUnavailableError when there is an adapter that gives no device.
+ */
+export async function requestDevice(
+  webgpu: WebGpu,
+  { powerPreference = "high-performance", matrix }: GpuOptions,
+): Promise<{ device: GPUDevice; adapterInfo: GPUAdapterInfo } | undefined> {
+  const adapter = await webgpu.requestAdapter({ powerPreference });
+  if (!adapter) return undefined;
+  const requiredLimits: Record<string, number> = {};
+  for (const name of LIMIT_NAMES) requiredLimits[name] = adapter.limits[name];
+  const wanted = ["timestamp-query", "subgroups", ...(matrix ? MATRIX_FEATURES : [])] as GPUFeatureName[];
+  const listed = wanted.filter((name) => adapter.features.has(name));
+  const request = (requiredFeatures: GPUFeatureName[]) =>
+    adapter.requestDevice({ requiredLimits, requiredFeatures });
+  try {
+    // Deno gives subgroups without listing them.
+    const device = listed.includes("subgroups")
+      ? await request(listed)
+      : await request([...listed, "subgroups"]).catch(() => request(listed));
+    return { device, adapterInfo: adapter.info };
+  } catch (error) {
+    throw new GpuUnavailableError(`the adapter ${adapter.info.description} gave no device: ${error}`);
+  }
+}
+
+/**
+ * Opens the adapter with its own maximal limits, or takes the injected device.
+ * @throws GpuUnavailableError when there is no WebGPU, no adapter, or no matrix unit of the type asked for.
  */
 export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
-  if (options.device) return new Gpu(options.device, options.device.adapterInfo, options);
+  if (options.device) {
+    const { device, adapterInfo = device.adapterInfo } = options;
+    return new Gpu(device, adapterInfo, options, await acceptedExtensions(device));
+  }
   if (!navigator.gpu) throw new GpuUnavailableError("this runtime has no WebGPU (navigator.gpu is missing)");
-  const adapter = await navigator.gpu.requestAdapter({
-    powerPreference: options.powerPreference ?? "high-performance",
-  });
-  if (!adapter) {
+  const found = await requestDevice(navigator.gpu, options);
+  if (!found) {
     throw new GpuUnavailableError(
       "no GPU adapter was found. On Linux, Whorl needs a Vulkan driver: the one of your GPU's vendor, or the " +
         "software driver (Debian, Ubuntu: apt-get install mesa-vulkan-drivers)",
     );
   }
-  const requiredLimits: Record<string, number> = {};
-  for (const name of LIMIT_NAMES) requiredLimits[name] = adapter.limits[name];
-  const timestamps: GPUFeatureName[] = adapter.features.has("timestamp-query") ? ["timestamp-query"] : [];
-  const request = (requiredFeatures: GPUFeatureName[]) =>
-    adapter.requestDevice({ requiredLimits, requiredFeatures });
-  let device: GPUDevice;
+  const { device, adapterInfo } = found;
+  const onDispose = () => device.destroy();
   try {
-    // Deno gives subgroups without listing them. Where they are listed, WGSL needs an `enable` that Deno rejects.
-    device = adapter.features.has("subgroups")
-      ? await request(timestamps)
-      : await request([...timestamps, "subgroups"]).catch(() => request(timestamps));
+    return new Gpu(device, adapterInfo, { ...options, onDispose }, await acceptedExtensions(device));
   } catch (error) {
-    throw new GpuUnavailableError(`the adapter ${adapter.info.description} gave no device: ${error}`);
+    device.destroy();
+    throw error;
   }
-  return new Gpu(device, adapter.info, options);
 }

@@ -25,6 +25,7 @@ const NEUTRAL = [
     "output_file_path",
     "batch_size",
     "force",
+    "webgpu",
     "key_response_strategy",
     "random_word_generation",
   ],

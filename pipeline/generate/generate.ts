@@ -125,7 +125,7 @@ interface Run {
 async function make({ settings, sources, secret, facts, progress, journal, hooks, emit }: Run) {
   const { signal } = hooks;
   signal?.throwIfAborted();
-  const gpu = hooks.gpu ?? await openGpu();
+  const gpu = hooks.gpu ?? await openGpu({ webgpu: settings.webgpu });
   try {
     emit({ type: "gpu", name: gpu.name, isSoftware: gpu.isSoftware });
     const load = (dir: string) => Model.load(gpu, dir, { dtype: settings.dtype, master: "none" });

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { parseSettings, SettingsError } from "../config.ts";
+import { webgpuSchema } from "../gpu.ts";
 import { type Strategy, strategySchema } from "../strategies.ts";
 
 const positive = z.number().int().min(1);
@@ -57,6 +58,7 @@ export const generateConfigSchema = z.strictObject({
   output_file_path: z.string().min(1).default("generated_data/output_fingerprints.json"),
   /** What matrices are kept in; auto is bf16 for a model that is stored so, which is exact, else f32. */
   dtype: z.enum(["auto", "f32", "bf16"]).default("auto"),
+  webgpu: webgpuSchema,
   /** Replace a finished file, and begin anew instead of going on. */
   force: z.boolean().default(false),
 });

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { Checkpoint } from "../../engine/io/safetensors.ts";
 import { flags, names, whorl } from "./command.ts";
 import { TinyModel } from "./tiny_model.ts";
@@ -15,6 +15,7 @@ Deno.test.afterAll(() => tiny[Symbol.dispose]());
 /** One run's output and what it wrote. */
 interface Run {
   out: string;
+  results: string;
   log: { epoch: number; steps: number; loss: number; gradNorm: number; learningRate: number }[];
   settings: Record<string, unknown>;
   model: string;
@@ -33,7 +34,7 @@ async function finetune(values: Values, paths: Values = {}): Promise<Run> {
   const config = JSON.parse(await Deno.readTextFile(join(results, "config.json")));
   const log = (await Deno.readTextFile(join(results, "log.jsonl"))).trimEnd().split("\n");
   return {
-    out,
+    ...{ out, results },
     log: log.map((line) => JSON.parse(line)),
     settings: config.settings,
     model,
@@ -120,6 +121,26 @@ Deno.test("--batch_size changes nothing beyond rounding", async () => {
       assert.ok(Math.abs(a - b) <= 1e-3 * Math.abs(a) + 1e-6, `epoch ${i + 1}: ${field} ${a} and ${b}`);
     });
   }
+});
+
+Deno.test("--recompute changes memory and no bit; where keeping doesn't fit, the error names the way out", async () => {
+  const [always, never] = [
+    await finetune({ ...quick, recompute: "always" }),
+    await finetune({ ...quick, recompute: "never" }),
+  ];
+  assert.match(always.out, /^memory: .*, blocks computed twice$/m);
+  assert.doesNotMatch(never.out, /blocks computed twice/);
+  assert.deepEqual(always.log.map(({ loss }) => loss), never.log.map(({ loss }) => loss));
+  assert.deepEqual(always.weights, never.weights);
+  assert.equal(basename(always.results), basename(never.results), "it is the same run by its hash");
+
+  const given = { model_path: tiny.model, fingerprints_file_path: tiny.fingerprints, ...quick };
+  const told = async (values: Values) => await whorl(["finetune", ...flags({ ...given, ...values })]);
+  const dry = await told({ recompute: "always", dry_run: true });
+  assert.match(dry.out, /^blocks computed +twice +twice +twice$/m);
+  const refused = await told({ recompute: "never", max_memory: 1e-4, output_dir: tiny.path("none") });
+  assert.equal(refused.code, 1);
+  assert.match(refused.err, /^error: training needs .* What would help: --recompute auto \(/m);
 });
 
 Deno.test("fewer fingerprints a step, early stop and another dtype, by the flags' other names", async () => {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Slot } from "../../engine/gpu/pool.ts";
 import { type Binding, foldGroups, observeDispatches, Recorder } from "../../engine/gpu/recorder.ts";
 import { sumByKernel } from "../../engine/gpu/profiler.ts";
-import { ReadbackBuffer, readSlot } from "../../engine/gpu/transfer.ts";
+import { GROWTH_BYTES, ReadbackBuffer, readSlot } from "../../engine/gpu/transfer.ts";
 import { freshGpu, sharedGpu } from "../gpu_device.ts";
 import { addAgain, addValue } from "./kernels.ts";
 
@@ -112,10 +112,10 @@ Deno.test("memory: the plan's total is what realizing it allocates, and disposin
   gpu.resetPeak();
   await recording.run(undefined, [{ slot: x, bytes: 1000 }]);
   // beside the pool: one 256-byte block of params, and the readback
-  assert.equal(gpu.memory.allocatedBytes - before, planned + 256 + 1008);
+  assert.equal(gpu.memory.allocatedBytes - before, planned + 256 + GROWTH_BYTES);
   recording.dispose();
   assert.equal(gpu.memory.allocatedBytes, before);
-  assert.equal(gpu.memory.peakBytes - before, planned + 256 + 1008);
+  assert.equal(gpu.memory.peakBytes - before, planned + 256 + GROWTH_BYTES);
   gpu.resetPeak();
   assert.equal(gpu.memory.peakBytes, before);
 });
@@ -209,18 +209,18 @@ Deno.test("profile: times and counts by kernel name, without the skipped ones", 
   const x = recorder.pool.acquire(1 << 20, "x");
   const y = recorder.pool.acquire(1 << 20, "y");
   const launch = () => ({ params: { count: 1 << 18, value: 1 }, groups: 1 << 12 });
-  recorder.dispatch(addValue.variant(), { x, y }, launch);
-  recorder.dispatch(addValue.variant(), { x, y }, launch);
+  recorder.dispatch(addValue.variant(), { x, y }, launch, () => 100);
+  recorder.dispatch(addValue.variant(), { x, y }, launch, () => 23);
   recorder.dispatch(addAgain.variant(), { x, y }, launch);
-  recorder.dispatch(addAgain.variant(), { x, y }, () => null);
+  recorder.dispatch(addAgain.variant(), { x, y }, () => null, () => 7);
   const recording = recorder.finish(gpu);
   const before = gpu.memory.allocatedBytes;
   const spans = await recording.profile();
   assert.ok(spans.every(({ begin }, i) => i === 0 ? begin === 0 : begin >= spans[i - 1].begin));
   const times = sumByKernel(spans);
   assert.deepEqual(
-    times.map(({ name, dispatches }) => `${name} ${dispatches}`).sort(),
-    ["add_again 1", "add_value 2"],
+    times.map(({ name, dispatches, flops }) => `${name} ${dispatches} ${flops}`).sort(),
+    ["add_again 1 0", "add_value 2 123"],
   );
   assert.ok(times.every(({ milliseconds }) => milliseconds > 0 && milliseconds < 60_000));
   assert.equal(gpu.memory.allocatedBytes, before);

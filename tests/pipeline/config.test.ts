@@ -32,6 +32,8 @@ Deno.test("nothing given is the recipe anchored with the defaults", () => {
       profile: false,
       dtype: "auto",
       master: "f32",
+      recompute: "auto",
+      ...{ webgpu: "deno", matrix: "f32" },
     },
     ...{ benign_data_file_path: null, benign_samples: 512, benign_length: 48 },
     ...{ save_dtype: null, output_dir: "results", strict: false, max_memory: null, force: false },

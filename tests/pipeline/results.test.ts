@@ -31,6 +31,7 @@ Deno.test("a run's hash is of contents and settings, not of paths", async () => 
     force: true,
     model_path: "/m",
     fingerprints_file_path: "/f",
+    recompute: "always" as const,
   };
   assert.equal(await hash(neutral), base);
 
