@@ -22,5 +22,7 @@ export interface BenchResult {
 export interface Benchmark {
   name: string;
   what: string;
+  /** Runs only where it is asked for. */
+  onlyByName?: boolean;
   run(options: BenchOptions): Promise<BenchResult>;
 }

@@ -2,9 +2,12 @@
 import { fileURLToPath } from "node:url";
 import { Model } from "../mod.ts";
 import { openGpu } from "../pipeline/gpu.ts";
+import { formatBytes } from "../pipeline/report.ts";
 import type { Benchmark, BenchOptions } from "./benchmark.ts";
 import { DEMO_SHAPE, withRandomModel } from "./demo_shape.ts";
+import { countGemms, totalFlops } from "./gemm_shapes.ts";
 import { pythonWith } from "./python.ts";
+import { measureRates, shareOf } from "./roofline.ts";
 import { median, significant } from "./statistics.ts";
 
 const BATCH = 64;
@@ -67,6 +70,10 @@ export const generateBenchmark: Benchmark = {
         for (let round = 0; round < options.rounds; round++) times.push(await time(length));
         ms.push(median(times));
       }
+      const rates = await measureRates(gpu);
+      const prefillFlops = totalFlops(await countGemms(() => time(1)));
+      const stepFlops = totalFlops(await countGemms(() => time(2))) - prefillFlops;
+      const weightBytes = model.parameters.bytes.weights;
       options.progress("generate: Transformers");
       const other = await peer(dir, options);
       const rate = (tokens: number, milliseconds: number) =>
@@ -83,6 +90,15 @@ export const generateBenchmark: Benchmark = {
         `${LENGTHS[i]} … ${length}`,
         `${significant((ms[i + 1] - ms[i]) / (length - LENGTHS[i]), 3)} ms`,
       ]);
+      const stepMs = (whole - ms[0]) / 64;
+      const work = [
+        { title: "prefill", flops: prefillFlops, ms: ms[0] },
+        { title: "a decoding step", flops: stepFlops, ms: stepMs },
+      ].map((part) => ({
+        ...part,
+        gflops: part.flops / part.ms / 1e6,
+        readGBs: weightBytes / part.ms / 1e6,
+      }));
       return {
         method:
           `The demo model's shape with random weights, ${BATCH} prompts of ${PROMPT} tokens, greedy; decoding is ` +
@@ -94,8 +110,18 @@ export const generateBenchmark: Benchmark = {
             columns: ["new tokens", "a step"],
             rows: growth,
           },
+          {
+            title: `Matrix products, and reading all weights once (${
+              formatBytes(weightBytes)
+            }), over the time`,
+            columns: ["", "GFLOP/s", "of the f32 rate", "GB/s of weights", "of copying"],
+            rows: work.map(({ title, gflops, readGBs }) => [
+              ...[title, `${significant(gflops, 3)}`, shareOf(gflops, rates.fmaGflops)],
+              ...[`${significant(readGBs, 3)}`, shareOf(readGBs, rates.copyGBs)],
+            ]),
+          },
         ],
-        data: { batch: BATCH, prompt: PROMPT, lengths: LENGTHS, ms, transformers: other },
+        data: { batch: BATCH, prompt: PROMPT, lengths: LENGTHS, ms, transformers: other, rates, work },
       };
     }),
 };

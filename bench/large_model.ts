@@ -15,15 +15,18 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { modelSpec } from "../engine/models/families.ts";
-import { Model, Trainer } from "../mod.ts";
+import { Model, type StepResult, Trainer } from "../mod.ts";
 import { resolveSettings } from "../pipeline/config.ts";
 import { openGpu } from "../pipeline/gpu.ts";
 import { chooseMemory, memoryLimit } from "../pipeline/memory_plan.ts";
 import { formatBytes, formatTable, memoryLines } from "../pipeline/report.ts";
 import { workloadOf } from "../pipeline/train_fingerprints.ts";
 import { environment } from "./environment.ts";
+import { countGemms, totalFlops } from "./gemm_shapes.ts";
 import { MODEL_SHAPES } from "./model_shapes.ts";
 import { writeRandomModel } from "./random_checkpoint.ts";
+import { measureRates, shareOf } from "./roofline.ts";
+import { significant } from "./statistics.ts";
 
 const { values: flags } = parseArgs({
   options: {
@@ -75,6 +78,7 @@ async function timed<T>(name: string, work: () => Promise<T>): Promise<T> {
 try {
   await timed("writing the checkpoint", () => writeRandomModel(dir, config, { seed: 1, dtype: "BF16" }));
   using gpu = await openGpu();
+  const { fmaGflops } = await measureRates(gpu);
   const lengths = new Array(sequences).fill(tokens - 1);
   const work = workloadOf({ lengths, rows: lengths, longestTemplate: 0, prefix: 0 }, settings);
   work.score = work.train;
@@ -99,13 +103,23 @@ try {
   model.release("logits");
   using trainer = new Trainer(model, { learningRate: 1e-5, totalSteps: Number(flags.steps) });
   const examples = ids.map((ids) => ({ ids, labels: ids.map((id, t) => t === 0 ? -100 : id) }));
+  let [flops, stepSeconds] = [0, 0];
   for (let step = 1; step <= Number(flags.steps); step++) {
-    const { loss, gradNorm } = await timed(`optimizer step ${step}`, () => trainer.step(examples));
+    const began = performance.now();
+    const { loss, gradNorm } = await timed(`optimizer step ${step}`, async () => {
+      let result!: StepResult;
+      flops = totalFlops(await countGemms(async () => result = await trainer.step(examples)));
+      return result;
+    });
+    stepSeconds = (performance.now() - began) / 1000;
     if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
       throw new Error(`loss ${loss}, norm ${gradNorm}`);
     }
     note(`loss of step ${step}`, loss, loss.toFixed(4));
   }
+  const rate = flops / stepSeconds / 1e9;
+  const share = `${shareOf(rate, fmaGflops)} of the f32 rate (${significant(fmaGflops, 3)})`;
+  note("GFLOP/s of the last step's matrix products", rate, `${significant(rate, 3)}, ${share}`);
   const [resident, highest] = [Deno.memoryUsage().rss, await peakResident()];
   await timed("saving", () => model.save(join(dir, "saved"), { overwrite: true }));
   if (gpu.isSoftware) {

@@ -1,5 +1,6 @@
 /**
- * `deno task bench [name…]`: runs all benchmarks or the named ones and prints their tables as Markdown.
+ * `deno task bench [name…]`: runs all benchmarks or the named ones and prints their tables as Markdown. Two run
+ * only by name: `tune` takes minutes and writes engine/ops/gemm_table.ts, `load` writes 3 GB of files.
  *   (bench/anchor_table.ts, which takes half an hour, is a program of its own)
  *   --json FILE       also writes the figures with their circumstances; only for one benchmark
  *   --save            the same to bench/results/<name>-<date>-<adapter>.json
@@ -14,9 +15,12 @@ import type { Benchmark, BenchResult } from "./benchmark.ts";
 import { type Environment, environment } from "./environment.ts";
 import { gemmBenchmark } from "./gemm.ts";
 import { generateBenchmark } from "./generate.ts";
+import { growthBenchmark } from "./growth.ts";
+import { loadBenchmark } from "./load.ts";
 import { memoryBenchmark } from "./memory.ts";
 import { rooflineBenchmark } from "./roofline.ts";
 import { stepBenchmark } from "./step.ts";
+import { tuneBenchmark } from "./tune.ts";
 
 const BENCHMARKS: Benchmark[] = [
   rooflineBenchmark,
@@ -24,6 +28,9 @@ const BENCHMARKS: Benchmark[] = [
   gemmBenchmark,
   generateBenchmark,
   memoryBenchmark,
+  growthBenchmark,
+  loadBenchmark,
+  tuneBenchmark,
 ];
 
 function usage(problem: string): never {
@@ -93,7 +100,9 @@ const { values: flags, positionals } = readFlags(args);
 for (const name of positionals) {
   if (!BENCHMARKS.some((benchmark) => benchmark.name === name)) usage(`there is no benchmark "${name}"`);
 }
-const chosen = BENCHMARKS.filter(({ name }) => !positionals.length || positionals.includes(name));
+const chosen = BENCHMARKS.filter(({ name, onlyByName }) =>
+  positionals.length ? positionals.includes(name) : !onlyByName
+);
 if (flags.json && chosen.length > 1) usage("--json takes the figures of one benchmark: name it");
 
 const threads = positiveCount("threads", flags.threads);

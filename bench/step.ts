@@ -1,12 +1,14 @@
 /** The optimizer step of fingerprinting on the demo shape, beside the peers a user could pick instead. */
 import { fileURLToPath } from "node:url";
+import { openGpu } from "../pipeline/gpu.ts";
 import type { Benchmark, BenchOptions, BenchResult } from "./benchmark.ts";
+import { DEMO_STEP, demoShapes, totalFlops } from "./gemm_shapes.ts";
 import { pythonWith } from "./python.ts";
 import { Peer, type PeerCommand, PeerError } from "./peer.ts";
+import { measureRates, shareOf } from "./roofline.ts";
 import { significant, type Spread, spread } from "./statistics.ts";
 
-const FINGERPRINTS = 128;
-const TOKENS = 18;
+const { fingerprints: FINGERPRINTS, tokens: TOKENS } = DEMO_STEP;
 
 interface Contender {
   title: string;
@@ -122,7 +124,32 @@ async function run(options: BenchOptions): Promise<BenchResult> {
     await ours.close();
   }
   const own = describe("Whorl, WebGPU: 17 tokens packed, wanted rows", ours, ourSamples);
-  return { method: METHOD, tables: [table([own, ...rows], options)], data: { rows: [own, ...rows] } };
+  const work = await ownWork(own.stepMs!.median);
+  return {
+    method: METHOD,
+    tables: [table([own, ...rows], options), work.table],
+    data: { rows: [own, ...rows], work: work.data },
+  };
+}
+
+/** What our step computes in matrix products, held against the adapter's f32 rate. */
+async function ownWork(stepMs: number) {
+  using gpu = await openGpu();
+  const { fmaGflops } = await measureRates(gpu);
+  const flops = totalFlops(await demoShapes(gpu));
+  const gflops = flops / stepMs / 1e6;
+  const row = [
+    ...[flops / 1e9, gflops, fmaGflops].map((value) => String(significant(value, 3))),
+    shareOf(gflops, fmaGflops),
+  ];
+  return {
+    table: {
+      title: "Whorl's step: its matrix products over its whole time",
+      columns: ["GFLOP a step", "GFLOP/s", "f32 rate, GFLOP/s", "of the f32 rate"],
+      rows: [row],
+    },
+    data: { flops, gflops, fmaGflops },
+  };
 }
 
 async function beside(

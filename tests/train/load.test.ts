@@ -3,7 +3,9 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Model } from "../../engine/train/model.ts";
 import { freshGpu, sharedGpu } from "../gpu_device.ts";
+import { writeSafetensors } from "../../engine/io/safetensors_writer.ts";
 import { randomWeights } from "../reference/decoder_shape.ts";
+import { nearestBf16 } from "../reference/storage.ts";
 import { encodeSafetensors } from "../safetensors.ts";
 import { folder, modelFolder, TINY, withModel } from "./support.ts";
 
@@ -59,6 +61,28 @@ Deno.test("Model.load: a tensor that is missing or has another shape or dtype is
       ]);
     },
   );
+});
+
+Deno.test("Model.load: matrices of bf16 are widened exactly, large ones and small ones, split or not", async () => {
+  for (const [hidden_size, vocab_size] of [[24, 45_001], [6, 6_001]]) {
+    const config = { ...TINY, hidden_size, vocab_size };
+    using out = folder();
+    const tensors = [...randomWeights(config, 3)].map(([name, { shape, data }]) => {
+      return {
+        name,
+        shape,
+        dtype: "BF16" as const,
+        values: data.map(nearestBf16) as Float32Array<ArrayBuffer>,
+      };
+    });
+    Deno.writeTextFileSync(join(out.dir, "config.json"), JSON.stringify(config));
+    await writeSafetensors(join(out.dir, "model.safetensors"), tensors);
+    for (const limits of [{}, { maxStorageBufferBindingSize: 1 << 16 }]) {
+      using device = await freshGpu({ limits });
+      using model = await Model.load(device, out.dir);
+      for (const { name, values } of tensors) assert.deepEqual(await model.parameter(name), values, name);
+    }
+  }
 });
 
 Deno.test("Model.load: tensors that are no parameters are ignored, a tied head's copy too", async () => {
