@@ -50,11 +50,12 @@ async function run({ rounds, progress }: BenchOptions): Promise<BenchResult> {
     byTile: Object.fromEntries(tiles.map((tile) => [tile, mean(shapes, () => tile)])),
   }));
   return {
-    method: "GFLOP/s (2·M·N·K) of C = A·B, median of rounds in which the tiles take turns, less the " +
-      `${
-        format(rates.waitMs)
-      } ms that a submit and a readback take by themselves; every product is compared with float64 ` +
-      "sums at 64 elements first. “demo step” weighs the shapes of one optimizer step on 128 fingerprints by their " +
+    method: "GFLOP/s (2·M·N·K) of C = A·B, median of rounds in which the tiles take turns, " +
+      (gpu.hasTimestamps
+        ? "by the device's own clock"
+        : `less the ${format(rates.waitMs)} ms that a submit and a readback take by themselves`) +
+      "; every product is compared with float64 sums at 64 elements first. " +
+      "“demo step” weighs the shapes of one optimizer step on 128 fingerprints by their " +
       `operations (all operations ÷ all time). * is the tile that the engine picks; its share is of the ` +
       `${format(rates.fmaGflops)} GFLOP/s of f32 multiply-adds measured in this run.`,
     tables: [{

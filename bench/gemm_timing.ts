@@ -22,7 +22,7 @@ export const gemmFlops = ({ M, N, K }: GemmShape): number => 2 * M * N * K;
 export const gemmName = ({ layout, bf16, M, N, K }: GemmShape): string =>
   `${layout}${bf16 ? " bf16" : ""} ${M}×${N}×${K}`;
 
-/** Enough work a sample that what waiting for it costs (12 ms on lavapipe, subtracted) can't blur it. */
+/** Enough work a sample that neither waiting (12 ms on lavapipe) nor the clock's steps can blur it. */
 const FLOPS_PER_SAMPLE = { software: 5e8, hardware: 2e11 };
 
 /** Of the largest products only the first rows are read back to be checked. */
@@ -98,11 +98,15 @@ class Timed {
     }
   }
 
-  /** Milliseconds of all repeats, with the submit and the readback. */
-  async sample(): Promise<number> {
+  /** Milliseconds of all repeats: by the device's own clock, or without one the wall's less what waiting takes. */
+  async sample(waitMs: number): Promise<number> {
+    if (this.gpu.hasTimestamps) {
+      const spans = await this.#recording.profile(null);
+      return spans.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
+    }
     const began = performance.now();
     await this.#recording.run(null, [{ slot: this.#output, bytes: 4 }]);
-    return performance.now() - began;
+    return performance.now() - began - waitMs;
   }
 
   dispose(): void {
@@ -119,7 +123,7 @@ function uniform(elements: number, seed: number): Float32Array<ArrayBuffer> {
 
 /**
  * Median milliseconds of one product by tile, over rounds in which the tiles take turns; `waitMs` is what a submit and a
- * readback take by themselves.
+ * readback take by themselves, for devices without timestamps.
  * @throws Error when a tile's product is wrong.
  */
 export async function timeGemm<T extends GemmTile>(
@@ -137,9 +141,9 @@ export async function timeGemm<T extends GemmTile>(
     for (const product of timed) await product.verify();
     const samples = tiles.map((): number[] => []);
     for (let round = 0; round < rounds; round++) {
-      for (const [i, product] of timed.entries()) samples[i].push(await product.sample());
+      for (const [i, product] of timed.entries()) samples[i].push(await product.sample(waitMs));
     }
-    const ms = timed.map(({ repeats }, i) => Math.max(1e-6, median(samples[i]) - waitMs) / repeats);
+    const ms = timed.map(({ repeats }, i) => Math.max(1e-6, median(samples[i])) / repeats);
     return Object.fromEntries(tiles.map((tile, i) => [tile, ms[i]])) as Record<T, number>;
   } finally {
     for (const product of timed) product.dispose();

@@ -51,13 +51,10 @@ export function normForward<S>(
 ): void {
   const { x, weight, bias, y, residual, stats } = slots;
   const constants = {
-    ...{
-      ...none,
-      ...rowConstants(recorder.target),
-      ...cellConstants(recorder.target, columns, ...headCounts(x, y)),
-      FORWARD: true,
-    },
-    ...{ LAYER: kind === "layer", BIAS: bias !== undefined, RESIDUAL: residual !== undefined },
+    ...{ ...none, FORWARD: true, LAYER: kind === "layer" },
+    ...{ BIAS: bias !== undefined, RESIDUAL: residual !== undefined },
+    ...rowConstants(recorder.target),
+    ...cellConstants(recorder.target, columns, ...headCounts(x, y)),
   };
   recorder.dispatch(
     forwardKernel.variant(constants),
