@@ -96,22 +96,22 @@ export class Optimizer {
     }
   }
 
-  /** Makes updates with a `lambda` possible: they average with these weights. */
-  averageWith(initial: Parameters): void {
-    this.#averaging ??= recordUpdate(this.gpu, this.state, this.options, initial).finish(this.gpu);
+  /** Makes what an update needs; with `initial` one that averages with those weights. Where it is there, nothing. */
+  prepare(initial?: Parameters): void {
+    const record = () => recordUpdate(this.gpu, this.state, this.options, initial).finish(this.gpu);
+    // Where every step averages, the kernels of the other form are never compiled.
+    if (initial) this.#averaging ??= record();
+    else this.#update ??= record();
   }
 
   /**
    * Submits an update; `update.step` counts from 1.
-   * @throws TypeError for a `lambda` before {@link Optimizer.averageWith}.
+   * @throws TypeError before {@link Optimizer.prepare}, with weights to average with where there is a `lambda`.
    */
   submit(update: Update): void {
-    if (update.lambda === undefined) {
-      // Where every step averages, this one's kernels are never compiled.
-      this.#update ??= recordUpdate(this.gpu, this.state, this.options).finish(this.gpu);
-      this.#update.submit(update);
-    } else if (this.#averaging) this.#averaging.submit(update);
-    else throw new TypeError("an update that averages, without the weights to average with");
+    const recording = update.lambda === undefined ? this.#update : this.#averaging;
+    if (!recording) throw new TypeError("an update before what it needs was made");
+    recording.submit(update);
   }
 
   dispose(): void {

@@ -121,8 +121,9 @@ export class Trainer {
     if (average !== undefined) {
       checkLambda(average);
       if (!this.#initial) throw new TypeError("a step that averages, before loadInitial()");
-      this.#optimizer.averageWith(this.#initial);
     }
+    // All that may fail for want of memory comes before the first submit.
+    this.#optimizer.prepare(average === undefined ? undefined : this.#initial);
     const learningRate = learningRateAt(options, this.#steps);
     this.#reserveLosses(prepared.rows);
     model.submitBackward(prepared, this.#losses);

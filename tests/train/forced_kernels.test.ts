@@ -33,8 +33,10 @@ const FACTORS = {
   saveBlocks: [true, false],
 } as const;
 
+const CASES = pairwise(FACTORS);
+
 /** Constants by kernel that must be seen in a combination. */
-function expectedConstants({ gemmTile, rows, attention, cell }: ReturnType<typeof cases>[number]) {
+function expectedConstants({ gemmTile, rows, attention, cell }: typeof CASES[number]) {
   const { kernel, constants } = GEMM_TILES[gemmTile];
   const vectors = cell === 1 ? { VEC: false } : {};
   return {
@@ -47,16 +49,12 @@ function expectedConstants({ gemmTile, rows, attention, cell }: ReturnType<typeo
   };
 }
 
-function cases() {
-  return pairwise(FACTORS);
-}
-
 Deno.test("forced kernels: every pair of choices is covered", () => {
-  const covered = new Set(cases().flatMap((combination) => pairsOf(combination)));
+  const covered = new Set(CASES.flatMap((combination) => pairsOf(combination)));
   assert.deepEqual([...allPairs(FACTORS)].filter((pair) => !covered.has(pair)), []);
 });
 
-for (const combination of cases()) {
+for (const combination of CASES) {
   const { golden: name, saveBlocks, ...force } = combination;
   Deno.test(`golden ${name} with ${Object.values(force).join(", ")}, ${saveBlocks ? "kept" : "recomputed"}`, async () => {
     const golden = loadGolden(name);
