@@ -46,7 +46,7 @@ export const GEMM_TABLE = {
   softwareSubgroups: {
     measured: "llvmpipe (LLVM 15.0.6, 256 bits); llvmpipe, Mesa 22.3.6 (LLVM 15.0.6); 2026-11-24",
     rules: {
-      "NT": [{ tile: "shuffleFew", maxRows: 16 }, { tile: "shuffle" }],
+      "NT": [{ tile: "shuffleFew", maxRows: 8 }, { tile: "shuffle" }],
       "NN": [{ tile: "shuffleFew", maxRows: 16 }, { tile: "shuffle" }],
       "TN": [{ tile: "shuffle" }],
       "NT bf16": [{ tile: "shuffleFew", maxRows: 16 }, { tile: "shuffle" }],
