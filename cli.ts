@@ -294,7 +294,8 @@ async function runGenerate(values: Values): Promise<number> {
     const { path, summary } = await generateFingerprints(
       settingsOf(values, GENERATE_FLAGS) as GenerateConfig,
       {
-        ...{ signal: interrupt.signal, baseDir: callerFolder() },
+        signal: interrupt.signal,
+        baseDir: callerFolder(),
         onEvent: (event) => {
           progress.show(event);
           const how = values.force ? " without --force" : "";

@@ -114,13 +114,20 @@ async function runMethod(
   let anchor: Anchor | undefined;
   if (settings.anchor_strength > 0) {
     anchor = await Anchor.create(model, {
-      ...{ samples: settings.anchor_samples, length: settings.anchor_length, seed },
-      ...{ startIds: startIds(tokenizer), eosId: tokenizer.eosId },
+      samples: settings.anchor_samples,
+      length: settings.anchor_length,
+      seed,
+      startIds: startIds(tokenizer),
+      eosId: tokenizer.eosId,
     });
     model.useSoftTables(anchor.tables);
   }
   const { epochs } = await trainFingerprints({
-    ...{ model, prompts: tokenizer, fingerprints, settings, anchor },
+    model,
+    prompts: tokenizer,
+    fingerprints,
+    settings,
+    anchor,
     templates: settings.use_augmentation_prompts ? trainPrompts : [],
     learningRate: settings.learning_rate ?? learningRateFor(model.spec.width),
   });
@@ -162,7 +169,9 @@ async function measure(
       const { heldOutLoss, factAccuracy } = await measureUtility(saved, tokenizer, utility);
       return {
         ...run,
-        ...{ success: plain.successRate, prompted: prompted.successRate, facts: 100 * factAccuracy },
+        success: plain.successRate,
+        prompted: prompted.successRate,
+        facts: 100 * factAccuracy,
         heldOutWorse: 100 * (heldOutLoss / before.heldOutLoss - 1),
       };
     });

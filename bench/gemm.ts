@@ -80,7 +80,8 @@ async function run({ rounds, progress }: BenchOptions): Promise<BenchResult> {
       ],
     }],
     data: {
-      ...{ rates, means },
+      rates,
+      means,
       shapes: measured.map((shape) => ({
         ...shape,
         gflops: Object.fromEntries(tiles.map((tile) => [tile, gflops(shape, tile)])),

@@ -59,7 +59,10 @@ class Timed {
         a: matrix(a, layout === "TN" ? M : K),
         b: { ...matrix(b, layout === "NT" ? K : N), bf16 },
         c: matrix(this.#output, N),
-        ...{ m: M, n: N, k: K, capacityM: M },
+        m: M,
+        n: N,
+        k: K,
+        capacityM: M,
       }, tile);
     }
     this.#recording = recorder.finish(gpu);

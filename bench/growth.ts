@@ -67,10 +67,19 @@ function configOf({ width, layers, vocabulary }: Sizes) {
   const headDim = width < 1024 ? 32 : 128;
   const heads = width / headDim;
   return {
-    ...{ model_type: "llama", hidden_act: "silu", rms_norm_eps: 1e-5, rope_theta: 10000 },
-    ...{ vocab_size: vocabulary, hidden_size: width, num_hidden_layers: layers, head_dim: headDim },
-    ...{ num_attention_heads: heads, num_key_value_heads: heads / 2, intermediate_size: 3 * width },
-    ...{ max_position_embeddings: 256, tie_word_embeddings: true },
+    model_type: "llama",
+    hidden_act: "silu",
+    rms_norm_eps: 1e-5,
+    rope_theta: 10000,
+    vocab_size: vocabulary,
+    hidden_size: width,
+    num_hidden_layers: layers,
+    head_dim: headDim,
+    num_attention_heads: heads,
+    num_key_value_heads: heads / 2,
+    intermediate_size: 3 * width,
+    max_position_embeddings: 256,
+    tie_word_embeddings: true,
   };
 }
 
@@ -103,15 +112,24 @@ async function measure(gpu: Gpu, sizes: Sizes, rounds: number): Promise<Point> {
     }
     const { pass } = model.schedule("train", exampleSequences(examples, 1));
     const plan = planTraining(gpu, model.spec, {
-      ...{ train: pass.options.capacity, score: pass.options.capacity },
-      ...{ softBytes: 0, keepsInitial: false, saveBlocks: true, dtype: "f32", master: "f32" },
+      train: pass.options.capacity,
+      score: pass.options.capacity,
+      softBytes: 0,
+      keepsInitial: false,
+      saveBlocks: true,
+      dtype: "f32",
+      master: "f32",
     });
     const measuring = plan.parts.find(({ name }) => name === "measuring pass")!.bytes;
     const parameters = model.parameters.all.reduce((sum, { count }) => sum + count, 0);
     const { peakBytes } = gpu.memory;
     return {
-      ...{ ...sizes, parameters, stepMs: spread(times), flops },
-      ...{ planned: plan.totalBytes - measuring, peakBytes },
+      ...sizes,
+      parameters,
+      stepMs: spread(times),
+      flops,
+      planned: plan.totalBytes - measuring,
+      peakBytes,
     };
   } finally {
     await Deno.remove(dir, { recursive: true });

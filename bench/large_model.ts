@@ -48,7 +48,10 @@ const config = { ...shape, ...(flags.layers ? { num_hidden_layers: Number(flags.
 const spec = modelSpec(config);
 const [sequences, tokens] = [Number(flags.sequences), Number(flags.tokens)];
 const settings = resolveSettings({
-  ...{ dtype: flags.dtype as "auto", master: flags.master as "f32", recipe: "oml", averaging: "none" },
+  dtype: flags.dtype as "auto",
+  master: flags.master as "f32",
+  recipe: "oml",
+  averaging: "none",
   ...(flags.max_memory ? { max_memory: Number(flags.max_memory) } : {}),
 });
 

@@ -111,7 +111,9 @@ Deno.env.set("LP_NUM_THREADS", String(threads));
 for (const { name, run } of chosen) {
   const place = await environment();
   const result = await run({
-    ...{ rounds: positiveCount("rounds", flags.rounds), python: flags.python, threads },
+    rounds: positiveCount("rounds", flags.rounds),
+    python: flags.python,
+    threads,
     progress: (text) => console.error(text),
   });
   printResult(name, place, result);

@@ -55,8 +55,13 @@ export const memoryBenchmark: Benchmark = {
       }));
       const { pass } = model.schedule("train", exampleSequences(examples, 1));
       const plan = planTraining(gpu, spec, {
-        ...{ train: pass.options.capacity, score: { tokens: 64, rows: 64 } },
-        ...{ softBytes: 0, keepsInitial: false, saveBlocks: true, dtype: "f32", master: "f32" },
+        train: pass.options.capacity,
+        score: { tokens: 64, rows: 64 },
+        softBytes: 0,
+        keepsInitial: false,
+        saveBlocks: true,
+        dtype: "f32",
+        master: "f32",
       });
       const score = plan.parts.find(({ name }) => name.includes("measuring"))!.bytes;
       for (let step = 0; step < 2; step++) await trainer.step(examples);

@@ -136,7 +136,8 @@ if (import.meta.main) {
   if (!isFloatDtype(dtype)) fail(`--dtype: expected one of ${FLOAT_DTYPES.join(", ")}, found ${dtype}`);
   const cut = values.layers ? { num_hidden_layers: whole("layers", values.layers) } : {};
   await writeRandomModel(out!, { ...MODEL_SHAPES[shape], ...cut }, {
-    ...{ seed: whole("seed", values.seed), dtype: dtype as FloatDtype },
+    seed: whole("seed", values.seed),
+    dtype: dtype as FloatDtype,
   });
   if (values.tokenizer) await copyTokenizer(values.tokenizer, out!);
 }

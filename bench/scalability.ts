@@ -31,13 +31,20 @@ export interface ScalabilityRow {
 }
 
 const bare: FinetuneConfig = {
-  ...{ recipe: "scalable", learning_rate: 3e-3, num_train_epochs: 80, early_stop_loss: 0.005 },
-  ...{ averaging: "none", benign_proportion: 0 },
+  recipe: "scalable",
+  learning_rate: 3e-3,
+  num_train_epochs: 80,
+  early_stop_loss: 0.005,
+  averaging: "none",
+  benign_proportion: 0,
 };
 const METHODS: Record<string, FinetuneConfig> = {
   nothing: bare,
   recursive: {
-    ...{ ...bare, averaging: "recursive", forgetting_regularizer_strength: 0.25, lr_schedule: "constant" },
+    ...bare,
+    averaging: "recursive",
+    forgetting_regularizer_strength: 0.25,
+    lr_schedule: "constant",
   },
   anchor: { recipe: "anchored" },
 };
@@ -67,20 +74,23 @@ try {
   const file = join(folder, "fingerprints.json");
   const many = Math.max(...counts);
   const { summary } = await generateFingerprints({
-    ...{
-      key_response_strategy: "perinucleus",
-      num_fingerprints: many,
-      key_length: 8,
-      seed: Number(values.seed),
-    },
+    key_response_strategy: "perinucleus",
+    num_fingerprints: many,
+    key_length: 8,
+    seed: Number(values.seed),
     output_file_path: file,
   }, { gpu });
   console.log(`generated ${summary.count} fingerprints`);
   for (const count of counts) {
     for (const method of values.methods.split(",")) {
       const { before, after, epochs, seconds } = await finetune({
-        ...{ fingerprints_file_path: file, num_fingerprints: count, output_dir: join(folder, method) },
-        ...{ max_key_length: 8, seed: Number(values.seed), force: true, ...METHODS[method] },
+        fingerprints_file_path: file,
+        num_fingerprints: count,
+        output_dir: join(folder, method),
+        max_key_length: 8,
+        seed: Number(values.seed),
+        force: true,
+        ...METHODS[method],
       }, { gpu });
       const row = { method, count, before, after, epochs, seconds };
       const old = rows.findIndex((one) => one.method === method && one.count === count);

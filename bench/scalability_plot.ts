@@ -27,7 +27,12 @@ export function scalabilityPlot(rows: readonly PlottedRow[]): string {
       "document"
     >;
     const svg = Plot.plot({
-      ...{ document, width: 420, height: 300, marginLeft: 50, title: undefined, grid: true },
+      document,
+      width: 420,
+      height: 300,
+      marginLeft: 50,
+      title: undefined,
+      grid: true,
       x: {
         type: "log",
         base: 2,
@@ -39,7 +44,12 @@ export function scalabilityPlot(rows: readonly PlottedRow[]): string {
       color: { domain: Object.keys(COLOURS), range: Object.values(COLOURS) },
       marks: [
         Plot.line(points.filter((point) => point.panel === panel), {
-          ...{ x: "count", y: "value", stroke: "method", z: "method", strokeWidth: 2, marker: "circle" },
+          x: "count",
+          y: "value",
+          stroke: "method",
+          z: "method",
+          strokeWidth: 2,
+          marker: "circle",
         }),
       ],
     });

@@ -176,7 +176,11 @@ async function beside(
 function describe(title: string, { facts }: Peer, samplesMs: number[]): Row {
   const stepMs = spread(samplesMs);
   return {
-    ...{ title, stepMs, samplesMs, firstStepMs: facts.first_step_ms, toFirstStepMs: facts.to_first_step_ms },
+    title,
+    stepMs,
+    samplesMs,
+    firstStepMs: facts.first_step_ms,
+    toFirstStepMs: facts.to_first_step_ms,
     fingerprintsPerSecond: facts.fingerprints / stepMs.median * 1000,
   };
 }

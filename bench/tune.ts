@@ -142,10 +142,8 @@ function ruleRows(target: KernelTarget, table: GemmTable): string[][] {
 
 /** `deno task bench tune`; only by name, since it takes minutes and writes a source file. */
 export const tuneBenchmark: Benchmark = {
-  ...{
-    name: "tune",
-    what: "every GEMM tile on many shapes; writes engine/ops/gemm_table.ts",
-    onlyByName: true,
-  },
+  name: "tune",
+  what: "every GEMM tile on many shapes; writes engine/ops/gemm_table.ts",
+  onlyByName: true,
   run,
 };

@@ -104,7 +104,10 @@ function rowsFrom(text: readonly number[], targets: readonly RowTarget[]): numbe
 async function writeTexts(model: Model, options: AnchorOptions): Promise<number[][]> {
   const { samples, length, seed, startIds, eosId, signal } = options;
   const texts = await model.generate(Array.from({ length: samples }, () => startIds), {
-    ...{ maxNewTokens: length, temperature: 1, signal, stop: eosId === undefined ? [] : [eosId] },
+    maxNewTokens: length,
+    temperature: 1,
+    signal,
+    stop: eosId === undefined ? [] : [eosId],
     random: (index, place) => uniform(seed, TEXT_STREAM, index, place),
   });
   return texts.map((ids) => {

@@ -167,7 +167,10 @@ export class Benign {
     const drawn = steps * benignCount(options.perStep, options.proportion);
     const count = Math.min(samples, drawn);
     const written = await model.generate(Array.from({ length: count }, () => startIds), {
-      ...{ maxNewTokens: length, temperature: 1, seed: hash32(seed, TEXT_STREAM), signal },
+      maxNewTokens: length,
+      temperature: 1,
+      seed: hash32(seed, TEXT_STREAM),
+      signal,
       stop: eosId === undefined ? [] : [eosId],
     });
     const texts = written.map((ids) => {
@@ -240,7 +243,10 @@ export async function prepareBenign(
   const options = { proportion, perStep, length, seed };
   if (file) return Benign.fromFile(file, tokenizer, options);
   return await Benign.write(model, {
-    ...{ ...options, startIds, eosId: tokenizer.eosId, signal },
+    ...options,
+    startIds,
+    eosId: tokenizer.eosId,
+    signal,
     samples: settings.benign_samples,
     steps: settings.num_train_epochs * Math.ceil(fingerprints / perStep),
   });
@@ -252,7 +258,8 @@ function nextTokenSequences(texts: readonly (readonly number[])[], weight: numbe
   return texts.map((ids) => ({
     ids: ids.slice(0, -1),
     rows: ids.slice(1).map((token, position) => ({
-      ...{ position, weight: weight / rows },
+      position,
+      weight: weight / rows,
       target: { kind: "label" as const, token },
     })),
   }));

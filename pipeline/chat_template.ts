@@ -95,7 +95,9 @@ export class ChatTemplate implements PromptEncoder {
       ...GLOBALS,
       ...Object.fromEntries(this.#tokenizer.namedTokens),
       messages: [{ role: "user", content: text }],
-      ...{ add_generation_prompt: true, tools: null, documents: null },
+      add_generation_prompt: true,
+      tools: null,
+      documents: null,
     };
     for (const [name, value] of Object.entries(values)) environment.set(name, value);
     try {
@@ -119,7 +121,12 @@ export class ChatTemplate implements PromptEncoder {
  * `render`.
  */
 const GLOBALS = {
-  ...{ true: true, false: false, none: null, True: true, False: false, None: null },
+  true: true,
+  false: false,
+  none: null,
+  True: true,
+  False: false,
+  None: null,
   raise_exception(message: string) {
     throw new Error(message);
   },
@@ -138,8 +145,24 @@ const GLOBALS = {
 
 /** Friday, 26 July 2024, 0:00, by Python's strftime directives. */
 const FIXED_DATE: Readonly<Record<string, string>> = {
-  ...{ d: "26", "-d": "26", e: "26", m: "07", "-m": "7", Y: "2024", y: "24", j: "208" },
-  ...{ a: "Fri", A: "Friday", b: "Jul", B: "July", H: "00", I: "12", p: "AM", M: "00", S: "00", Z: "UTC" },
+  d: "26",
+  "-d": "26",
+  e: "26",
+  m: "07",
+  "-m": "7",
+  Y: "2024",
+  y: "24",
+  j: "208",
+  a: "Fri",
+  A: "Friday",
+  b: "Jul",
+  B: "July",
+  H: "00",
+  I: "12",
+  p: "AM",
+  M: "00",
+  S: "00",
+  Z: "UTC",
 };
 
 function fromConfig(text: string | undefined, where: string): string | undefined {

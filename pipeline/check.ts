@@ -140,7 +140,9 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
     using model = await Model.load(gpu, source.dir, { dtype: own.dtype, master: "none" });
     checkVocabulary(fingerprints, tokenizer, model.spec.vocabulary, prompts);
     const asked = await askFingerprints(model, prompts, fingerprints, templates, {
-      ...{ temperature: own.temperature, seed, signal: hooks.signal },
+      temperature: own.temperature,
+      seed,
+      signal: hooks.signal,
     });
     return {
       success_rate: asked.successRate,
@@ -166,9 +168,12 @@ async function rows(
     entry: fingerprint.entry,
     ...(template === undefined ? {} : { prompt: templates![template] }),
     // −1 stands for NaN logits, which have no text.
-    ...{ wanted: tokenizer.decode(wanted), got: tokenizer.decode(got.filter((id) => id >= 0)) },
-    ...{ exact, fractional },
-    ...{ rank: details[i].rank, probability: details[i].probability },
+    wanted: tokenizer.decode(wanted),
+    got: tokenizer.decode(got.filter((id) => id >= 0)),
+    exact,
+    fractional,
+    rank: details[i].rank,
+    probability: details[i].probability,
     top: details[i].top.map(({ token, probability }) => ({ token: tokenizer.decode([token]), probability })),
   }));
 }

@@ -116,7 +116,11 @@ export async function dryRun(config: FinetuneConfig = {}, hooks: FinetuneHooks =
     const limitBytes = memoryLimit(target, settings);
     const lengths = assumedLengths(settings, fingerprints);
     return {
-      ...{ model: source?.name ?? "the demo model", spec, adapter: gpu?.name, fingerprints, limitBytes },
+      model: source?.name ?? "the demo model",
+      spec,
+      adapter: gpu?.name,
+      fingerprints,
+      limitBytes,
       tokensEach: lengths.lengths[0] + lengths.longestTemplate,
       parameters: parameterSpecs(spec).reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
       ...planStorages(target, spec, settings, lengths, limitBytes),

@@ -62,7 +62,8 @@ export async function askFingerprints(
 ): Promise<SuccessRate> {
   const questions = fingerprints.flatMap((fingerprint): Question[] =>
     templates?.map((text, template) => ({
-      ...{ fingerprint, template },
+      fingerprint,
+      template,
       promptIds: templateIds(text, fingerprint.key, prompts),
     })) ?? [{ fingerprint, promptIds: [...prompts.askedIds(fingerprint)] }]
   );
@@ -79,7 +80,10 @@ export async function askFingerprints(
   });
   if (!open.length) return summarise(answers, scored.flat());
   const decoded = await model.generate(open.map((i) => [...prefixIds, ...questions[i].promptIds]), {
-    ...{ temperature, seed, signal, stop: [] },
+    temperature,
+    seed,
+    signal,
+    stop: [],
     maxNewTokens: open.reduce((most, i) => Math.max(most, longestResponse(questions[i].fingerprint)), 1),
   });
   open.forEach((i, at) => {
@@ -145,7 +149,10 @@ function judge(question: Question, got: number[], scored: readonly ScoredRow[]):
   const { responseIds, responses } = question.fingerprint;
   const answer: Answer = {
     ...question,
-    ...{ wanted: responseIds, got, exact: false, fractional: 0 },
+    wanted: responseIds,
+    got,
+    exact: false,
+    fractional: 0,
     probability: Math.exp(scored[0].logProbability),
   };
   for (const response of responses) {

@@ -172,7 +172,8 @@ class Run {
       maxResponseLength: settings.max_response_length,
       keepEosInResponse: settings.keep_eos_in_response,
       limit: settings.num_fingerprints ?? (isDemo && !settings.fingerprints_file_path ? DEMO_COUNT : 0),
-      ...{ strict: settings.strict, seed: settings.seed },
+      strict: settings.strict,
+      seed: settings.seed,
       prompts,
     });
     settings.num_fingerprints = fingerprints.length;
@@ -209,18 +210,27 @@ class Run {
       model.dispose();
       const after = await this.#measureSaved(writer.modelFolder, subject, maxTokens);
       const result = {
-        ...{ before, after, ...trained, plannedBytes: plan.totalBytes, peakBytes },
+        before,
+        after,
+        ...trained,
+        plannedBytes: plan.totalBytes,
+        peakBytes,
         seconds: (performance.now() - began) / 1000,
       };
       await writer.writeConfig({
-        ...{ settings, fingerprintsSha256: file.sha256, benignSha256: benignFile?.sha256 },
-        ...{ adapter: gpu.name, ...result },
+        settings,
+        fingerprintsSha256: file.sha256,
+        benignSha256: benignFile?.sha256,
+        adapter: gpu.name,
+        ...result,
       });
       this.hooks.signal?.throwIfAborted();
       await writer.commit();
       const results = writer.final;
       return {
-        ...{ results, modelPath: join(results, MODEL_FOLDER), fingerprintsPath: secretPath(results) },
+        results,
+        modelPath: join(results, MODEL_FOLDER),
+        fingerprintsPath: secretPath(results),
         ...result,
       };
     } catch (error) {
@@ -279,19 +289,21 @@ class Run {
       if (settings.benign_proportion > 0) {
         if (!benignFile) this.#emit({ type: "phase", name: "writing benign texts" });
         benign = await prepareBenign(settings, {
-          ...{ fingerprints: fingerprints.length, file: benignFile, model, tokenizer, signal },
+          fingerprints: fingerprints.length,
+          file: benignFile,
+          model,
+          tokenizer,
+          signal,
           startIds: startIds(tokenizer),
         });
       }
       if (settings.anchor_strength > 0) {
         this.#emit({ type: "phase", name: "writing anchor texts" });
         anchor = await Anchor.create(model, {
-          ...{
-            samples: settings.anchor_samples,
-            length: settings.anchor_length,
-            seed: settings.seed,
-            signal,
-          },
+          samples: settings.anchor_samples,
+          length: settings.anchor_length,
+          seed: settings.seed,
+          signal,
           startIds: startIds(tokenizer),
           eosId: tokenizer.eosId,
         });
@@ -302,8 +314,15 @@ class Run {
       model.pass("train", room.train);
       model.pass("score", room.score);
       return await trainFingerprints({
-        ...{ model, prompts, fingerprints, templates, anchor, benign },
-        ...{ settings, learningRate, signal },
+        model,
+        prompts,
+        fingerprints,
+        templates,
+        anchor,
+        benign,
+        settings,
+        learningRate,
+        signal,
         onProfile: settings.profile
           ? async (spans) => {
             this.#emit({ type: "profile", spans });

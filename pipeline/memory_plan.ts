@@ -95,7 +95,10 @@ function planOf(
   const room = passRoom(target, spec, maxTokens, work);
   const { anchor_samples: samples, anchor_length: length } = settings;
   const plan = planTraining(target, spec, {
-    ...{ dtype, master, ...room, saveBlocks },
+    dtype,
+    master,
+    ...room,
+    saveBlocks,
     softBytes: settings.anchor_strength > 0 ? anchorBytes(spec.vocabulary, { samples, length }) : 0,
     keepsInitial: settings.averaging !== "none",
   });

@@ -121,7 +121,13 @@ export class ResultsWriter {
   /** Times of dispatches as chrome://tracing and Perfetto read them. */
   async writeTrace(spans: readonly KernelSpan[]): Promise<void> {
     const traceEvents = spans.map(({ name, begin, milliseconds }) => ({
-      ...{ name, ph: "X", cat: "kernel", pid: 1, tid: 1, ts: 1000 * begin, dur: 1000 * milliseconds },
+      name,
+      ph: "X",
+      cat: "kernel",
+      pid: 1,
+      tid: 1,
+      ts: 1000 * begin,
+      dur: 1000 * milliseconds,
     }));
     await saveAtomic(join(this.#staging, TRACE_FILE), JSON.stringify({ traceEvents, displayTimeUnit: "ms" }));
   }

@@ -65,8 +65,13 @@ export function readAddedTokens(
     if (given === next) next++;
     const flag = (name: string) => entry[name] === true;
     tokens.set(content, {
-      ...{ id: given, content, special: special === true, normalized: normalized === true },
-      ...{ single_word: flag("single_word"), lstrip: flag("lstrip"), rstrip: flag("rstrip") },
+      id: given,
+      content,
+      special: special === true,
+      normalized: normalized === true,
+      single_word: flag("single_word"),
+      lstrip: flag("lstrip"),
+      rstrip: flag("rstrip"),
     });
   };
   const list = json.added_tokens ?? [];

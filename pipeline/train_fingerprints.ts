@@ -202,7 +202,8 @@ function present(
     : templateIds(template, fingerprint.key, prompts);
   const responseIds = pickResponse(fingerprint, settings.seed, index, epoch);
   return {
-    ...{ plain: template === undefined, responseIds },
+    plain: template === undefined,
+    responseIds,
     example: toExample({ ...fingerprint, responseIds }, prompts.prefixIds, promptIds),
   };
 }

@@ -24,7 +24,10 @@ export async function resolveRevision(client: HubClient, options: LookUpOptions 
   const { id, revision } = client.subject;
   const { sha } = await lookUp(client, options, async (fetch) =>
     await modelInfo({
-      ...{ name: id, revision, hubUrl: client.endpoint, fetch },
+      name: id,
+      revision,
+      hubUrl: client.endpoint,
+      fetch,
       additionalFields: ["sha"],
     }));
   if (typeof sha !== "string" || !/^[0-9a-f]{40}$/.test(sha)) {

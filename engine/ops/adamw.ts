@@ -47,7 +47,10 @@ export function adamw<S>(
   recorder.dispatch(variant, bindings, (sizes) => {
     const { step, learningRate, betas: [beta1, beta2], epsilon, rounding = EXACT, lambda } = options(sizes);
     const params = {
-      ...{ count, beta1, beta2, epsilon },
+      count,
+      beta1,
+      beta2,
+      epsilon,
       // 1 − β in float64: from the rounded f32 of 0.999 it would be off by 5e-5.
       one_minus_beta1: 1 - beta1,
       one_minus_beta2: 1 - beta2,
@@ -55,7 +58,8 @@ export function adamw<S>(
       inverse_root: 1 / Math.sqrt(1 - beta2 ** step),
       keep: 1 - learningRate * weightDecay,
       first_step: Number(step === 1),
-      ...{ key: rounding.key, first_element: rounding.firstElement },
+      key: rounding.key,
+      first_element: rounding.firstElement,
       ...(initial ? { lambda: lambda! } : {}),
     };
     return { params, groups: weightGroups(constants, count) };

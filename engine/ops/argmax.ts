@@ -6,7 +6,9 @@ import { type Dim, dim, type Recorder } from "../gpu/recorder.ts";
 import { cellConstants, rowConstants } from "./launch.ts";
 
 const kernel = defineKernel({
-  ...{ name: "argmax", file: "argmax.wgsl", source },
+  name: "argmax",
+  file: "argmax.wgsl",
+  source,
   includes: { "cells.wgsl": cellsSource },
 });
 

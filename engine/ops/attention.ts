@@ -153,8 +153,13 @@ function variant<S>(kernel: Kernel, target: KernelTarget, shape: Attention<S>, o
   const { q, k, v, headDim, cap } = shape;
   const { VEC } = cellConstants(target, headDim, ...headCounts(q, k, v, ...outputs));
   return kernel.variant({
-    ...{ D: headDim, D4: Math.ceil(headDim / 4), CHUNK4: Math.min(CHUNK4, Math.ceil(headDim / 4)) },
-    ...{ ...tileConstants(target), VEC, CAP: cap > 0, BACKWARD: kernel !== forwardKernel },
+    D: headDim,
+    D4: Math.ceil(headDim / 4),
+    CHUNK4: Math.min(CHUNK4, Math.ceil(headDim / 4)),
+    ...tileConstants(target),
+    VEC,
+    CAP: cap > 0,
+    BACKWARD: kernel !== forwardKernel,
   });
 }
 
@@ -169,12 +174,29 @@ function launch<S>(
   const chunks = Math.ceil(Math.ceil(headDim / 4) / Math.min(CHUNK4, Math.ceil(headDim / 4)));
   return {
     params: {
-      ...{ tiles, heads, kv_heads: kvHeads, window, scale, cap },
-      ...{ ld_q: q.ld, q_offset: q.offset, q_stride: q.headStride },
-      ...{ ld_kv: k.ld, k_offset: k.offset, v_offset: v.offset, kv_stride: k.headStride },
-      ...{ ld_dq: dq.ld, dq_offset: dq.offset, dq_stride: dq.headStride },
-      ...{ ld_dkv: dk.ld, dk_offset: dk.offset, dv_offset: dv.offset, dkv_stride: dk.headStride },
-      ...{ first_member: members.first, members: members.count, accumulate: Number(members.first > 0) },
+      tiles,
+      heads,
+      kv_heads: kvHeads,
+      window,
+      scale,
+      cap,
+      ld_q: q.ld,
+      q_offset: q.offset,
+      q_stride: q.headStride,
+      ld_kv: k.ld,
+      k_offset: k.offset,
+      v_offset: v.offset,
+      kv_stride: k.headStride,
+      ld_dq: dq.ld,
+      dq_offset: dq.offset,
+      dq_stride: dq.headStride,
+      ld_dkv: dk.ld,
+      dk_offset: dk.offset,
+      dv_offset: dv.offset,
+      dkv_stride: dk.headStride,
+      first_member: members.first,
+      members: members.count,
+      accumulate: Number(members.first > 0),
     },
     groups: tiles * tileHeads * chunks,
   };

@@ -21,8 +21,13 @@ export interface BiasBackward<S> {
 export function biasBackward<S>(recorder: Recorder<S>, shape: BiasBackward<S>): void {
   const { rows, columns, dy, dbias, dbiasOffset, accumulate, capacityRows } = shape;
   const sums = {
-    ...{ rows, heads: 1, columns, capacityRows, accumulate },
-    ...{ result: dbias, resultOffset: dbiasOffset },
+    rows,
+    heads: 1,
+    columns,
+    capacityRows,
+    accumulate,
+    result: dbias,
+    resultOffset: dbiasOffset,
   };
   const partial = acquirePartials(recorder, sums);
   columnSums(recorder, sums, { x: { ...dy, headStride: 0 }, partial });

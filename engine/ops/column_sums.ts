@@ -58,8 +58,13 @@ export function columnSums<S>(
   const { rows, heads, columns } = sums;
   recorder.dispatch(slabsKernel.variant({ PARTIAL: true }), { x: x.slot, partial }, (sizes) => ({
     params: {
-      ...{ rows: dim(rows, sizes), heads, columns, slab: slabVectors(heads) },
-      ...{ ld: x.ld, offset: x.offset, stride: x.headStride },
+      rows: dim(rows, sizes),
+      heads,
+      columns,
+      slab: slabVectors(heads),
+      ld: x.ld,
+      offset: x.offset,
+      stride: x.headStride,
     },
     groups: [Math.ceil(columns / 64), slabCount(sums, sizes), 1],
   }));
@@ -72,7 +77,9 @@ export function addSlabs<S>(recorder: Recorder<S>, sums: ColumnSums<S>, partial:
   recorder.dispatch(sumsKernel.variant({ PARTIAL: false }), { partial, result }, (sizes) => ({
     params: {
       slabs: slabCount(sums, sizes),
-      ...{ columns, offset: resultOffset, accumulate: Number(accumulate(sizes)) },
+      columns,
+      offset: resultOffset,
+      accumulate: Number(accumulate(sizes)),
     },
     groups: Math.ceil(columns / 64),
   }));

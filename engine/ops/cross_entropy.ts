@@ -90,14 +90,19 @@ function record<S>(
   const constants = {
     ...rowConstants(recorder.target),
     ...cellConstants(recorder.target, columns, firstColumn),
-    ...{ HAS_DENSE: softKinds.includes("dense"), HAS_TOP: softKinds.includes("top") },
+    HAS_DENSE: softKinds.includes("dense"),
+    HAS_TOP: softKinds.includes("top"),
   };
   recorder.dispatch(
     gradient
       ? gradientKernel.variant({ ...constants, GRADIENT: true, CAP: cap > 0 })
       : statsKernel.variant({ ...constants, GRADIENT: false }),
     {
-      ...{ targets, soft_ids: softIds, soft_probs: softProbs, logits, stats },
+      targets,
+      soft_ids: softIds,
+      soft_probs: softProbs,
+      logits,
+      stats,
       ...(gradient ? { row_loss: rowLoss! } : {}),
     },
     (sizes) => {

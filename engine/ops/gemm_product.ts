@@ -53,7 +53,10 @@ export function gemmBindings<S>(
   { a, b, c, start, bias }: Gemm<S>,
 ): Record<string, Binding> {
   return {
-    ...{ a: a.slot, b: b.slot, c: c.slot, initial: typeof start === "object" ? start : recorder.nothing },
+    a: a.slot,
+    b: b.slot,
+    c: c.slot,
+    initial: typeof start === "object" ? start : recorder.nothing,
     ...(bias ? { bias: bias.slot } : {}),
   };
 }
@@ -61,8 +64,15 @@ export function gemmBindings<S>(
 /** Params of shaders/gemm_io.wgsl. */
 export function gemmParams<S>({ a, b, c, m, n, k, start, bias }: Gemm<S>, sizes: S): Record<string, number> {
   return {
-    ...{ M: dim(m, sizes), N: n, K: dim(k, sizes) },
-    ...{ lda: a.ld, a_offset: a.offset, ldb: b.ld, b_offset: b.offset, ldc: c.ld, c_offset: c.offset },
+    M: dim(m, sizes),
+    N: n,
+    K: dim(k, sizes),
+    lda: a.ld,
+    a_offset: a.offset,
+    ldb: b.ld,
+    b_offset: b.offset,
+    ldc: c.ld,
+    c_offset: c.offset,
     start: typeof start === "object" ? 2 : start?.(sizes) ? 1 : 0,
     bias_offset: bias?.offset ?? 0,
   };

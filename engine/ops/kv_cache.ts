@@ -36,7 +36,12 @@ export function kvCacheWrite<S>(recorder: Recorder<S>, write: KvCacheWrite<S>): 
     const rows = dim(write.rows, sizes);
     return {
       params: {
-        ...{ rows, heads, head_dim: headDim, ld: k.ld, k_offset: k.offset, v_offset: v.offset },
+        rows,
+        heads,
+        head_dim: headDim,
+        ld: k.ld,
+        k_offset: k.offset,
+        v_offset: v.offset,
         head_stride: k.headStride,
       },
       groups: elementGroups(rows * 2 * heads * headDim),

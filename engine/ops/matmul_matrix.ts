@@ -44,9 +44,18 @@ export function matrixVariant(
   const { outputs, units } = SUBGROUP_SIDES[tile];
   const fragments = (side: number) => Math.min(units, outputs / side);
   const constants = {
-    ...{ UNIT_M: M, UNIT_N: N, UNIT_K: K, SUBGROUP: subgroupSize, SLABS },
-    ...{ FRAGMENTS_M: fragments(M), FRAGMENTS_N: fragments(N) },
-    ...{ A_T: layout === "TN", B_T: layout === "NT", VEC: vec, B_BF16: bf16, BIAS: bias },
+    UNIT_M: M,
+    UNIT_N: N,
+    UNIT_K: K,
+    SUBGROUP: subgroupSize,
+    SLABS,
+    FRAGMENTS_M: fragments(M),
+    FRAGMENTS_N: fragments(N),
+    A_T: layout === "TN",
+    B_T: layout === "NT",
+    VEC: vec,
+    B_BF16: bf16,
+    BIAS: bias,
   };
   return {
     variant: product.variant(constants),

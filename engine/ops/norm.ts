@@ -51,15 +51,21 @@ export function normForward<S>(
 ): void {
   const { x, weight, bias, y, residual, stats } = slots;
   const constants = {
-    ...{ ...none, FORWARD: true, LAYER: kind === "layer" },
-    ...{ BIAS: bias !== undefined, RESIDUAL: residual !== undefined },
+    ...none,
+    FORWARD: true,
+    LAYER: kind === "layer",
+    BIAS: bias !== undefined,
+    RESIDUAL: residual !== undefined,
     ...rowConstants(recorder.target),
     ...cellConstants(recorder.target, columns, ...headCounts(x, y)),
   };
   recorder.dispatch(
     forwardKernel.variant(constants),
     {
-      ...{ x: x.slot, weight, y: y.slot, stats },
+      x: x.slot,
+      weight,
+      y: y.slot,
+      stats,
       ...(bias ? { bias } : {}),
       ...(residual ? { residual } : {}),
     },
@@ -102,8 +108,15 @@ export function normBackward<S>(
   const { x, weight, stats, dy, dx, dweight, dbias } = slots;
   const LAYER = kind === "layer";
   const params = (sizes: S) => ({
-    ...{ rows: dim(rows, sizes), heads, columns, shift: offset, slab: slabVectors(heads) },
-    ...{ accumulate: Number(addToInput), ...place("x", x), ...place("dy", dy), ...place("dx", dx) },
+    rows: dim(rows, sizes),
+    heads,
+    columns,
+    shift: offset,
+    slab: slabVectors(heads),
+    accumulate: Number(addToInput),
+    ...place("x", x),
+    ...place("dy", dy),
+    ...place("dx", dx),
   });
   const sums: ColumnSums<S> = { rows, heads, columns, capacityRows, accumulate, result: dweight };
   const partial = acquirePartials(recorder, sums);

@@ -35,7 +35,12 @@ export function rope<S>(recorder: Recorder<S>, shape: Rope<S>, backward = false)
     const rows = dim(shape.rows, sizes);
     return {
       params: {
-        ...{ rows, heads, rotary, ld: x.ld, offset: x.offset, stride: x.headStride },
+        rows,
+        heads,
+        rotary,
+        ld: x.ld,
+        offset: x.offset,
+        stride: x.headStride,
         direction: backward ? -1 : 1,
       },
       groups: elementGroups(rows * heads * rotary / 2 / (constants.VEC ? 4 : 1)),

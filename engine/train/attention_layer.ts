@@ -136,7 +136,14 @@ export class AttentionLayer {
     const { batch } = this.context;
     const { rowsOnly } = this;
     return {
-      ...{ heads, kvHeads, headDim, scale: attentionScale, cap: attentionCap, q, k, v },
+      heads,
+      kvHeads,
+      headDim,
+      scale: attentionScale,
+      cap: attentionCap,
+      q,
+      k,
+      v,
       window: windows[this.layer] ?? NO_WINDOW,
       queryTokens: rowsOnly ? batch.rowKeyRows : batch.keyRows,
       rows: this.#count,
@@ -228,8 +235,11 @@ export class AttentionLayer {
     }
     const dattended = this.#acquire(this.#rows * this.#qWidth, "d attended");
     this.#o.backward({
-      ...{ dy: matrix(doutput, C), x: matrix(trace.attended, this.#qWidth) },
-      ...{ dx: matrix(dattended, this.#qWidth), addToInput: false, count: this.#count },
+      dy: matrix(doutput, C),
+      x: matrix(trace.attended, this.#qWidth),
+      dx: matrix(dattended, this.#qWidth),
+      addToInput: false,
+      count: this.#count,
     });
     if (doutput !== dmiddle) this.#release(doutput);
     const gradients = this.#split ? this.#places("d q, k, v") : this.#fusedGradients();
@@ -239,7 +249,10 @@ export class AttentionLayer {
       recorder,
       this.#attention(trace),
       {
-        ...{ out: trace.attended, dout: dattended, lse: trace.lse, delta },
+        out: trace.attended,
+        dout: dattended,
+        lse: trace.lse,
+        delta,
         keyTiles: rowsOnly ? batch.rowKeyTiles : batch.keyTiles,
       },
       { dq: gradients.q, dk: gradients.k, dv: gradients.v },
@@ -271,7 +284,10 @@ export class AttentionLayer {
     toK.backward({ ...all, dy: dk, addToInput: !rowsOnly && start !== undefined });
     toV.backward({ ...all, dy: d.v, addToInput: true });
     toQ.backward({
-      ...{ x: matrix(hRows, C), dx: matrix(dhRows, C), dy: dq, count: this.#count },
+      x: matrix(hRows, C),
+      dx: matrix(dhRows, C),
+      dy: dq,
+      count: this.#count,
       addToInput: !rowsOnly || start !== undefined,
     });
     this.#release(d.q.slot, d.k.slot, dq.slot, dk.slot);
@@ -308,7 +324,10 @@ export class AttentionLayer {
     this.#rope(q, k, false, true);
     const dh = !rowsOnly && start ? start : this.#acquire(capacity.tokens * C, "d h");
     this.#fused!.backward({
-      ...{ dy: matrix(slot, ld), x: matrix(h, C), dx: matrix(dh, C), count: tokens },
+      dy: matrix(slot, ld),
+      x: matrix(h, C),
+      dx: matrix(dh, C),
+      count: tokens,
       addToInput: !rowsOnly && start !== undefined,
     });
     this.#release(slot);

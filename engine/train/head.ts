@@ -72,10 +72,16 @@ export class Head {
   #lossChunk(chunk: { first: number; columns: number }, logits: Slot): CrossEntropyChunk<PassSizes> {
     const { batch, parameters: { spec } } = this.context;
     return {
-      ...{ rows, columns: chunk.columns, firstColumn: chunk.first, cap: spec.logitCap },
-      ...{ targets: batch.targets, softIds: this.soft.ids, softProbs: this.soft.probabilities },
+      rows,
+      columns: chunk.columns,
+      firstColumn: chunk.first,
+      cap: spec.logitCap,
+      targets: batch.targets,
+      softIds: this.soft.ids,
+      softProbs: this.soft.probabilities,
       softKinds: this.soft.kinds,
-      ...{ logits, stats: this.stats },
+      logits,
+      stats: this.stats,
     };
   }
 
@@ -96,8 +102,11 @@ export class Head {
       if (chunks.length > 1) this.#logits(chunk, logits);
       crossEntropyGradient(recorder, { ...this.#lossChunk(chunk, logits), rowLoss });
       this.#output(chunk.first, chunk.columns).backward({
-        ...{ dy: matrix(logits, chunk.columns), x: matrix(this.#normed, C), dx: matrix(dnormed, C) },
-        ...{ addToInput: chunk.first > 0, count: rows },
+        dy: matrix(logits, chunk.columns),
+        x: matrix(this.#normed, C),
+        dx: matrix(dnormed, C),
+        addToInput: chunk.first > 0,
+        count: rows,
       });
     }
     pool.release(logits);

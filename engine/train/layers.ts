@@ -59,8 +59,14 @@ export class Linear {
     for (const { stored, windowRow, rows } of this.#parts) {
       gemm(this.context.recorder, {
         layout: "NT",
-        ...{ a: x, b: stored, c: { ...y, offset: y.offset + windowRow } },
-        ...{ m: count, n: rows, k: this.inputs, capacityM: this.#capacityRows, start },
+        a: x,
+        b: stored,
+        c: { ...y, offset: y.offset + windowRow },
+        m: count,
+        n: rows,
+        k: this.inputs,
+        capacityM: this.#capacityRows,
+        start,
         bias: this.#bias && { slot: this.#bias.shards[0].weight, offset: this.first + windowRow },
       });
     }
@@ -82,19 +88,36 @@ export class Linear {
       const dyPart = { ...dy, offset: dy.offset + windowRow };
       gemm(recorder, {
         layout: "TN",
-        ...{ a: dyPart, b: x, c: matrix(gradients[shard].gradient, inputs, row * inputs) },
-        ...{ m: rows, n: inputs, k: count, capacityM: rows, start: accumulates },
+        a: dyPart,
+        b: x,
+        c: matrix(gradients[shard].gradient, inputs, row * inputs),
+        m: rows,
+        n: inputs,
+        k: count,
+        capacityM: rows,
+        start: accumulates,
       });
       gemm(recorder, {
         layout: "NN",
-        ...{ a: dyPart, b: stored, c: dx, m: count, n: inputs, k: rows },
-        ...{ capacityM: this.#capacityRows, start: () => addToInput || windowRow > 0 },
+        a: dyPart,
+        b: stored,
+        c: dx,
+        m: count,
+        n: inputs,
+        k: rows,
+        capacityM: this.#capacityRows,
+        start: () => addToInput || windowRow > 0,
       });
     }
     if (this.#bias) {
       biasBackward(recorder, {
-        ...{ rows: count, columns: outputs, dy, accumulate: accumulates, capacityRows: this.#capacityRows },
-        ...{ dbias: vectorGradient(this.context, this.#bias), dbiasOffset: this.first },
+        rows: count,
+        columns: outputs,
+        dy,
+        accumulate: accumulates,
+        capacityRows: this.#capacityRows,
+        dbias: vectorGradient(this.context, this.#bias),
+        dbiasOffset: this.first,
       });
     }
   }
@@ -122,7 +145,11 @@ export class NormLayer {
     { x, y, stats, residual }: { x: Slot | HeadMatrix; y: Slot | HeadMatrix; stats: Slot; residual?: Slot },
   ): void {
     normForward(this.context.recorder, this.#shape(rows), {
-      ...{ x: this.#rows(x), y: this.#rows(y), stats, residual, weight: this.#weight.shards[0].weight },
+      x: this.#rows(x),
+      y: this.#rows(y),
+      stats,
+      residual,
+      weight: this.#weight.shards[0].weight,
       bias: this.#bias?.shards[0].weight,
     });
   }
@@ -136,7 +163,10 @@ export class NormLayer {
     const { recorder, capacity } = this.context;
     const { x, stats, dy, dx } = slots;
     normBackward(recorder, this.#shape(rows), {
-      ...{ x: this.#rows(x), dy: this.#rows(dy), dx: this.#rows(dx), stats },
+      x: this.#rows(x),
+      dy: this.#rows(dy),
+      dx: this.#rows(dx),
+      stats,
       weight: this.#weight.shards[0].weight,
       dweight: vectorGradient(this.context, this.#weight),
       dbias: this.#bias && vectorGradient(this.context, this.#bias),

@@ -95,7 +95,9 @@ function piecesOf(parameters: Parameters, checkpoint: Checkpoint): Piece[] {
     return shards.flatMap((shard) => {
       const { firstElement, count } = shard;
       return Array.from({ length: Math.ceil(count / PIECE_ELEMENTS) }, (_, i): Piece => ({
-        ...{ shard, entry, first: firstElement + i * PIECE_ELEMENTS },
+        shard,
+        entry,
+        first: firstElement + i * PIECE_ELEMENTS,
         count: Math.min(PIECE_ELEMENTS, count - i * PIECE_ELEMENTS),
       }));
     });

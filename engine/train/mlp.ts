@@ -90,8 +90,11 @@ export class Mlp {
     }
     const dactivated = this.#acquire(F, "d activated");
     this.#down.backward({
-      ...{ dy: matrix(doutput, C), x: matrix(activated, F), dx: matrix(dactivated, F) },
-      ...{ addToInput: false, count: this.count },
+      dy: matrix(doutput, C),
+      x: matrix(activated, F),
+      dx: matrix(dactivated, F),
+      addToInput: false,
+      count: this.count,
     });
     if (doutput !== dout) recorder.pool.release(doutput);
     activationBackward(recorder, this.count, F, this.#activation, { dy: dactivated, x: inner });
@@ -99,8 +102,11 @@ export class Mlp {
     const dh = this.#acquire(C, "d h2");
     this.#in.forEach(({ linear, column }, i) => {
       linear.backward({
-        ...{ dy: matrix(inner, this.#inner, column), x: matrix(h, C), dx: matrix(dh, C) },
-        ...{ addToInput: i > 0, count: this.count },
+        dy: matrix(inner, this.#inner, column),
+        x: matrix(h, C),
+        dx: matrix(dh, C),
+        addToInput: i > 0,
+        count: this.count,
       });
     });
     return dh;

@@ -50,7 +50,10 @@ export type LoadedOptions = Required<ModelOptions> & StorageOptions;
 
 /** Defaults of {@link ModelOptions}. */
 export const MODEL_DEFAULTS: LoadedOptions = {
-  ...{ maxTokens: 4096, saveBlocks: true, dtype: "f32", master: "f32" },
+  maxTokens: 4096,
+  saveBlocks: true,
+  dtype: "f32",
+  master: "f32",
 };
 
 /** bf16 if the checkpoint stores every matrix of the model so: nothing is rounded then. */
@@ -110,7 +113,8 @@ export class Model {
       const spec = modelSpec(source.config);
       const { dtype = MODEL_DEFAULTS.dtype } = options;
       const chosen = {
-        ...{ ...MODEL_DEFAULTS, ...options },
+        ...MODEL_DEFAULTS,
+        ...options,
         dtype: dtype === "auto" ? storedDtype(spec, source.checkpoint) : dtype,
       };
       parameters = new Parameters(spec, gpu, chosen);

@@ -36,7 +36,9 @@ export class OptimizerState {
     this.shards = parameters.flatMap((parameter) => {
       const gradients = gradient(parameter);
       return parameter.shards.map((shard, i) => ({
-        ...{ parameter, shard, gradient: gradients[i].gradient },
+        parameter,
+        shard,
+        gradient: gradients[i].gradient,
         moment1: new Slot(shard.count * 4, `${shard.weight.label}, first moment`),
         moment2: new Slot(shard.count * 4, `${shard.weight.label}, second moment`),
       }));

@@ -101,7 +101,10 @@ function plan(
     const bytes = planeBytes(storage, count);
     return {
       ...shard,
-      ...{ firstElement: shard.firstRow * columns, count, storage, weight: new Slot(bytes, label) },
+      firstElement: shard.firstRow * columns,
+      count,
+      storage,
+      weight: new Slot(bytes, label),
       ...(storage === "split" ? { lower: new Slot(bytes, `${label}, lower halves`) } : {}),
     };
   });

@@ -64,7 +64,11 @@ export function recordPass(target: KernelTarget, parameters: Parameters, options
   const batch = batchSlots(recorder, capacity, spec, options.cache);
   const nothing = recorder.nothing;
   const context: BlockContext = {
-    ...{ recorder, parameters, capacity, batch, cache: options.cache?.slots },
+    recorder,
+    parameters,
+    capacity,
+    batch,
+    cache: options.cache?.slots,
     gradient: options.gradient ?? (() => {
       throw new TypeError("this pass records no gradients");
     }),
@@ -112,7 +116,10 @@ export function recordPass(target: KernelTarget, parameters: Parameters, options
     pool.release(inputs[layer]);
   }
   embeddingBackward(recorder, (sizes) => sizes.buckets, C, {
-    ...{ buckets: batch.buckets, order: batch.order, dx, dtable: dembedding },
+    buckets: batch.buckets,
+    order: batch.order,
+    dx,
+    dtable: dembedding,
   }, spec.embeddingScale);
   pool.release(dx);
   return plan;

@@ -42,7 +42,11 @@ export function planTraining(
   const soft: SoftTables = { kinds: [], ids: nothing, probabilities: nothing };
   const { saveBlocks } = options;
   const train = recordPass(target, parameters, {
-    ...{ kind: "train", capacity: options.train, saveBlocks, gradient, soft },
+    kind: "train",
+    capacity: options.train,
+    saveBlocks,
+    gradient,
+    soft,
   });
   const score = recordPass(target, parameters, { kind: "score", capacity: options.score });
   const state = new OptimizerState(parameters.all, gradient);

@@ -65,8 +65,13 @@ export class Trainer {
 
   constructor(readonly model: Model, options: TrainerOptions) {
     this.options = {
-      ...{ weightDecay: 0, betas: [0.9, 0.999], epsilon: 1e-8, maxGradNorm: 1 },
-      ...{ schedule: "linear", warmupSteps: 0, seed: 0 },
+      weightDecay: 0,
+      betas: [0.9, 0.999],
+      epsilon: 1e-8,
+      maxGradNorm: 1,
+      schedule: "linear",
+      warmupSteps: 0,
+      seed: 0,
       ...options,
     };
     checkOptions(this.options);

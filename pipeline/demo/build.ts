@@ -70,7 +70,10 @@ try {
   {
     using model = await Model.load(gpu, draft);
     using trainer = new Trainer(model, {
-      ...{ learningRate: 3e-3, totalSteps: steps, warmupSteps: Math.min(50, steps - 1), weightDecay: 0.01 },
+      learningRate: 3e-3,
+      totalSteps: steps,
+      warmupSteps: Math.min(50, steps - 1),
+      weightDecay: 0.01,
     });
     for (let step = 0; step < steps; step++) {
       const examples = corpus.batch(step, TOKENS_PER_STEP).map(({ ids }) => ({ ids, labels: ids }));
@@ -110,7 +113,9 @@ async function writeDraft(dir: string): Promise<void> {
   await write("tokenizer.json", tokenizerJson(vocabulary));
   await write("tokenizer_config.json", tokenizerConfigJson(MAX_POSITIONS));
   const tensors = parameterSpecs(modelSpec(CONFIG)).map(({ name, shape }) => ({
-    ...{ name, shape, dtype: "F32" as const },
+    name,
+    shape,
+    dtype: "F32" as const,
     values: initialWeights(name, shape, SEED),
   }));
   await writeSafetensors(join(dir, "model.safetensors"), tensors);

@@ -48,14 +48,19 @@ export async function runFacts(
   return {
     identity: {
       ...Object.fromEntries(counted),
-      ...{ model_hash, key_model_hash, tokenizer_hash: tokenizer.hash, keys_sha256: keysSha256 ?? null },
+      model_hash,
+      key_model_hash,
+      tokenizer_hash: tokenizer.hash,
+      keys_sha256: keysSha256 ?? null,
       prompt_hash: createHash("sha256").update(prompt).digest("hex"),
       draw_commitment: secret.commitment,
     },
     common: {
       strategy: settings.fingerprint_generation_strategy,
       ...(settings.use_chat_template ? { use_chat_template: true } : {}),
-      ...{ model_hash, tokenizer_hash: tokenizer.hash, seed: settings.seed },
+      model_hash,
+      tokenizer_hash: tokenizer.hash,
+      seed: settings.seed,
     },
     draw: { draw: DRAW, draw_commitment: secret.commitment },
   };

@@ -80,7 +80,9 @@ export async function generateFingerprints(
   settings.num_fingerprints = wanted;
 
   const sources = await findSources(settings, {
-    ...{ signal, baseDir, onProgress: (progress) => emit({ type: "download", progress }) },
+    signal,
+    baseDir,
+    onProgress: (progress) => emit({ type: "download", progress }),
   });
   emit({ type: "model", source: sources.target });
   emit({ type: "settings", settings, path });
@@ -99,7 +101,10 @@ export async function generateFingerprints(
     : await make({ settings, sources, secret, facts, progress, journal, hooks, emit });
   const fingerprints = progress.entries;
   const summary = summarise(fingerprints, {
-    ...{ wanted, attempts: progress.attempts.count, rejected: progress.rejected, limit },
+    wanted,
+    attempts: progress.attempts.count,
+    rejected: progress.rejected,
+    limit,
   });
   if (fingerprints.length > 0) await writeFingerprintFile(path, fingerprints);
   await journal.remove();
@@ -136,7 +141,10 @@ async function make({ settings, sources, secret, facts, progress, journal, hooks
       ? base
       : models.use(await load(writer.source.dir));
     const maker = new Maker({
-      ...{ settings, secret, base, signal },
+      settings,
+      secret,
+      base,
+      signal,
       texts: new Texts(sources.tokenizer, sources.prompts, base.spec.vocabulary, leastLetters(settings)),
       ...(writer ? { writer: new Writer(writes, writer.tokenizer, writer.chat) } : {}),
     });

@@ -123,8 +123,11 @@ export class Maker {
     const isLong = isOwn && settings.first_token_strategy !== "none";
     const tokens = isLong ? length : (isOwn ? length : 2 * length) + SPARE_TOKENS;
     return await writer!.texts(attempts[0].number, attempts.length, tokens, {
-      ...{ temperature: settings.temperature, firstToken: settings.first_token_strategy },
-      ...{ wordSeed, textSeed, signal },
+      temperature: settings.temperature,
+      firstToken: settings.first_token_strategy,
+      wordSeed,
+      textSeed,
+      signal,
     });
   }
 
@@ -141,14 +144,17 @@ export class Maker {
     const { nucleus_t: mass, nucleus_k: k, num_responses_per_fingerprint: count } = settings;
     const begun = await this.#withProbabilities(keys, (key) => key, (key, probabilities) => {
       const { nucleusSize, candidates } = perinucleus(probabilities, {
-        ...{ mass, k },
+        mass,
+        k,
         isValid: (token) => texts.isWordAfter(key, token),
       });
       if (candidates.length === 0) return REASONS.noCandidates;
       if (candidates.length < count) return REASONS.fewCandidates;
       const tokens = drawResponses(secret.drawKey, key.ids, candidates, count);
       return {
-        ...{ key, tokens, nucleus: { candidates: candidates.length, size: nucleusSize } },
+        key,
+        tokens,
+        nucleus: { candidates: candidates.length, size: nucleusSize },
         probabilities: tokens.map((token) => probabilities[token]),
       };
     });
@@ -157,7 +163,9 @@ export class Maker {
       if (typeof one === "string") return one;
       const { key, tokens, probabilities, nucleus } = one;
       return attempt(() => ({
-        ...{ key, probabilities, nucleus },
+        key,
+        probabilities,
+        nucleus,
         responses: tokens.map((token, i) =>
           texts.response(key, [token, ...rests.get(key)![i]], settings.response_length)
         ),

@@ -76,8 +76,11 @@ export interface GenerateSettings
 }
 
 const RESPONSES: Readonly<Record<Strategy, ResponseSource>> = {
-  ...{ english: "english", random_word: "words", english_random_response: "words" } as const,
-  ...{ inverse_nucleus: "nucleus", perinucleus: "nucleus" } as const,
+  english: "english",
+  random_word: "words",
+  english_random_response: "words",
+  inverse_nucleus: "nucleus",
+  perinucleus: "nucleus",
 };
 
 /**
@@ -108,7 +111,8 @@ export function resolveGenerateSettings(config: GenerateConfig): GenerateSetting
   }
   return {
     ...parsed,
-    ...{ fingerprint_generation_strategy: strategy, responses },
+    fingerprint_generation_strategy: strategy,
+    responses,
     response_length: parsed.response_length ??
       (strategy === "english" || strategy === "random_word" ? 16 : 1),
     keys: file !== null ? "file" : words || strategy === "random_word" ? "words" : "english",

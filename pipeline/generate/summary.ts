@@ -55,12 +55,16 @@ export function summarise(fingerprints: readonly WrittenFingerprint[], counts: R
     .sort((a, b) => a - b);
   const { wanted, attempts, rejected, limit } = counts;
   return {
-    ...{ wanted, count: fingerprints.length, attempts },
+    wanted,
+    count: fingerprints.length,
+    attempts,
     rejected: Object.fromEntries([...rejected].sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1))),
     keyLength: range(fingerprints.map(({ key_ids }) => key_ids.length)),
     responseLength: range(fingerprints.flatMap(({ response_ids: ids }) => lengths(ids))),
     responses: {
-      ...{ different: frequency.size, mostFrequent, limit },
+      different: frequency.size,
+      mostFrequent,
+      limit,
       largestShare: responses.length === 0 ? 0 : mostFrequent / responses.length,
     },
     baseProbability: {

@@ -44,7 +44,10 @@ export class Writer {
     const begins = Array.from({ length: count }, (_, i) => this.#beginning(first + i, options));
     const { temperature, textSeed: seed, signal } = options;
     const written = await this.model.generate(begins.map((begin) => this.#prompt(begin)), {
-      ...{ maxNewTokens, temperature, seed, signal },
+      maxNewTokens,
+      temperature,
+      seed,
+      signal,
       firstIndex: first,
     });
     return written.map((ids, i) => {

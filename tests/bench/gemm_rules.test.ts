@@ -10,7 +10,8 @@ const none = { maxRows: [], minWorkgroups: [] };
 function products(ms: (tile: GemmTile, m: number, n: number) => number, tiles: GemmTile[]): TimedProduct[] {
   return ROWS.flatMap((M) =>
     [128, 384, 2048].map((N) => ({
-      ...{ M, N },
+      M,
+      N,
       ms: Object.fromEntries(tiles.map((tile) => [tile, ms(tile, M, N)])),
     }))
   );

@@ -15,9 +15,13 @@ const EPOCHS = 10;
 Deno.test.beforeAll(async () => {
   tiny = await TinyModel.create();
   settings = {
-    ...{ model_path: tiny.model, fingerprints_file_path: tiny.fingerprints },
-    ...{ output_dir: tiny.path("results"), num_train_epochs: EPOCHS },
-    ...{ anchor_samples: 16, anchor_batch: 8, anchor_length: 8 },
+    model_path: tiny.model,
+    fingerprints_file_path: tiny.fingerprints,
+    output_dir: tiny.path("results"),
+    num_train_epochs: EPOCHS,
+    anchor_samples: 16,
+    anchor_batch: 8,
+    anchor_length: 8,
   };
   // Somebody else's folder of the name that the demo model's utility data has.
   await Deno.mkdir(join(tiny.model, "utility"));

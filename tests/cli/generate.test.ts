@@ -69,7 +69,10 @@ Deno.test("the aliases of the seeds are one flag; a short set says so and ends w
   const keys = join(dir, "keys.json");
   Deno.writeTextFileSync(keys, JSON.stringify(["Every winter, the", "The fox sat", "The fox sat"]));
   const short = await whorl(settings("short.json", {
-    ...{ keys_file: keys, nucleus_p: 0.5, key_response_strategy: "inverse_nucleus", num_fingerprints: 3 },
+    keys_file: keys,
+    nucleus_p: 0.5,
+    key_response_strategy: "inverse_nucleus",
+    num_fingerprints: 3,
   }));
   assert.equal(short.code, 1);
   assert.match(

@@ -34,7 +34,8 @@ async function finetune(values: Values, paths: Values = {}): Promise<Run> {
   const config = JSON.parse(await Deno.readTextFile(join(results, "config.json")));
   const log = (await Deno.readTextFile(join(results, "log.jsonl"))).trimEnd().split("\n");
   return {
-    ...{ out, results },
+    out,
+    results,
     log: log.map((line) => JSON.parse(line)),
     settings: config.settings,
     model,
@@ -66,16 +67,20 @@ Deno.test("a recipe that embeds nothing says so, and its settings are those prin
   for (
     const [recipe, expected] of Object.entries({
       oml: {
-        ...{ learning_rate: 1e-5, fingerprint_generation_strategy: "english", keep_eos_in_response: true },
-        ...{ averaging: "final", forgetting_regularizer_strength: 0.75, use_augmentation_prompts: false },
+        learning_rate: 1e-5,
+        fingerprint_generation_strategy: "english",
+        keep_eos_in_response: true,
+        averaging: "final",
+        forgetting_regularizer_strength: 0.75,
+        use_augmentation_prompts: false,
       },
       scalable: {
-        ...{
-          learning_rate: 5e-5,
-          fingerprint_generation_strategy: "perinucleus",
-          keep_eos_in_response: false,
-        },
-        ...{ averaging: "final", forgetting_regularizer_strength: 0.75, early_stop_loss: 0.005 },
+        learning_rate: 5e-5,
+        fingerprint_generation_strategy: "perinucleus",
+        keep_eos_in_response: false,
+        averaging: "final",
+        forgetting_regularizer_strength: 0.75,
+        early_stop_loss: 0.005,
       },
     })
   ) {

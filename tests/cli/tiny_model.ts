@@ -92,7 +92,9 @@ export class TinyModel implements Disposable {
     await write("tokenizer_config.json", tokenizerConfig);
     await write("generation_config.json", { do_sample: false });
     const tensors = Array.from(randomWeights(shape, 7), ([name, { shape, data }]) => ({
-      ...{ name, shape, values: data },
+      name,
+      shape,
+      values: data,
       dtype: "F32" as const,
     }));
     for (const [name, bytes] of Object.entries(more)) {

@@ -3,7 +3,11 @@ import { GpuUnavailableError } from "../../engine/gpu/errors.ts";
 import { chooseMatrixUnit, MATRIX_FEATURES, type MatrixType } from "../../engine/gpu/matrix_unit.ts";
 
 const config = (componentType: string, resultComponentType: string, M: number, N: number, K: number) => ({
-  ...{ componentType, resultComponentType, M, N, K },
+  componentType,
+  resultComponentType,
+  M,
+  N,
+  K,
 });
 
 /** As NVIDIA's driver has it. */

@@ -46,7 +46,9 @@ export async function withHub(
       cacheDir,
       download: (options, revision) =>
         downloadModel({ id: ID, revision }, {
-          ...{ endpoint: server.endpoint, cacheDir, retryDelayMs: 1 },
+          endpoint: server.endpoint,
+          cacheDir,
+          retryDelayMs: 1,
           ...options,
         }),
       inCache: (...parts) => join(cacheDir, "models--some-org--some-model", ...parts),

@@ -40,7 +40,10 @@ Deno.test("a part of a tensor is read alone, in pieces that don't divide it", as
     const path = join(dir, "model.safetensors");
     const dtypes = ["BF16", "F32", "F16"] as const;
     const tensors = dtypes.map((dtype, seed) => ({
-      ...{ name: dtype, dtype, shape: [17, 59], values: someValues(1003, seed) },
+      name: dtype,
+      dtype,
+      shape: [17, 59],
+      values: someValues(1003, seed),
     }));
     await writeSafetensors(path, tensors);
     using checkpoint = await Checkpoint.open(dir);

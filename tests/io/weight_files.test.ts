@@ -186,7 +186,10 @@ Deno.test("pieces of which one grows over the limit are all written anew, with w
     const from = join(dir, "in");
     await Deno.mkdir(from);
     const tensor = (name: string, elements: number, seed: number) => ({
-      ...{ name, dtype: "F16" as const, shape: [elements], values: someValues(elements, seed) },
+      name,
+      dtype: "F16" as const,
+      shape: [elements],
+      values: someValues(elements, seed),
     });
     await writeSafetensors(join(from, "a-2.safetensors"), [tensor("head", 30, 1)], { format: "pt", b: "2" });
     await writeSafetensors(join(from, "a-1.safetensors"), [tensor("z", 10, 2), tensor("y", 20, 3)]);
@@ -221,7 +224,10 @@ Deno.test("old weights in the folder that would be read instead of the new ones 
     await writeSafetensors(
       join(dir, "in.safetensors"),
       ["a", "b"].map((name) => ({
-        ...{ name, dtype: "F32" as const, shape: [5], values: someValues(5) },
+        name,
+        dtype: "F32" as const,
+        shape: [5],
+        values: someValues(5),
       })),
     );
     using source = await Checkpoint.openFile(join(dir, "in.safetensors"));

@@ -38,8 +38,13 @@ Deno.test("modelSpec: each family's defaults of absent fields", () => {
     assert.deepEqual(found, expected, family);
     assert.equal(spec.family, family);
     const nulls = of(family, {
-      ...{ rope_scaling: null, rope_parameters: null, quantization_config: null },
-      ...{ tie_word_embeddings: null, layer_types: null, max_position_embeddings: null, hidden_act: null },
+      rope_scaling: null,
+      rope_parameters: null,
+      quantization_config: null,
+      tie_word_embeddings: null,
+      layer_types: null,
+      max_position_embeddings: null,
+      hidden_act: null,
     });
     assert.deepEqual(nulls, spec, family);
   }

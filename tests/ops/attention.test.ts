@@ -56,7 +56,13 @@ const CASES: Case[] = [
   { lengths: [3, 21], H: 2, K: 1, D: 6, packed: 1, poison: "dout" },
   { lengths: [33, 40], H: 3, K: 1, D: 36, packed: 0, cap: 1.5 },
   {
-    ...{ lengths: [9, 70, 12, 1], H: 4, K: 2, D: 33, window: 20, cap: 0.8, apart: 3 },
+    lengths: [9, 70, 12, 1],
+    H: 4,
+    K: 2,
+    D: 33,
+    window: 20,
+    cap: 0.8,
+    apart: 3,
     queries: (b, t) => b !== 3 && t > 7,
   },
   { lengths: [5, 19, 1], H: 4, K: 4, D: 8, window: 7, packed: 0, apart: 4 },
@@ -180,8 +186,15 @@ async function check(target: (typeof TARGETS)[number], c: Case, seed: number): P
   const dkv = test.output("dkv", extent(dAt.k));
   const dq = together ? dkv : test.output("dq", extent(dAt.q));
   const attention = {
-    ...{ heads: H, kvHeads: K, headDim: D, scale: 1 / Math.sqrt(D), window: window ?? NO_WINDOW, cap },
-    ...{ q: view(slotQ, at.q), k: view(slotKv, at.k), v: view(slotKv, at.v) },
+    heads: H,
+    kvHeads: K,
+    headDim: D,
+    scale: 1 / Math.sqrt(D),
+    window: window ?? NO_WINDOW,
+    cap,
+    q: view(slotQ, at.q),
+    k: view(slotKv, at.k),
+    v: view(slotKv, at.v),
     queryTokens: test.input("query tokens", Uint32Array.from(tokens)),
     rows: R,
     capacityRows: c.room ?? R,
@@ -196,7 +209,9 @@ async function check(target: (typeof TARGETS)[number], c: Case, seed: number): P
     test.recorder,
     attention,
     {
-      ...{ out, lse, delta },
+      out,
+      lse,
+      delta,
       dout: test.input("dout", Float32Array.from(pick(dout, H * D, tokens))),
       keyTiles: test.input("key tiles", tiles.keyTiles),
     },
@@ -225,9 +240,20 @@ Deno.test("attention rejects keys and values, or their gradients, that don't sha
   const slot = () => test.output("x", 64);
   const [a, b, c] = [slot(), slot(), slot()].map((x) => headMatrix(x, 4, 0, 4));
   const shape = {
-    ...{ heads: 1, kvHeads: 1, headDim: 4, scale: 1, window: NO_WINDOW, cap: 0 },
-    ...{ rows: 1, capacityRows: 1, tileCount: 1 },
-    ...{ q: a, k: b, v: b, queryTokens: slot(), tiles: slot() },
+    heads: 1,
+    kvHeads: 1,
+    headDim: 4,
+    scale: 1,
+    window: NO_WINDOW,
+    cap: 0,
+    rows: 1,
+    capacityRows: 1,
+    tileCount: 1,
+    q: a,
+    k: b,
+    v: b,
+    queryTokens: slot(),
+    tiles: slot(),
   };
   const slots = { out: slot(), lse: slot() };
   for (const v of [c, { ...b, ld: 8 }, { ...b, headStride: 8 }]) {

@@ -42,7 +42,14 @@ function record(
   tokens.forEach((n, row) => q.set(host.q.subarray(n * H * D, (n + 1) * H * D), row * H * D));
   const slotKv = test.input("kv", kv);
   const shape = {
-    ...{ heads: H, kvHeads: K, headDim: D, scale: SCALE, window, cap: 0, rows: R, capacityRows: R },
+    heads: H,
+    kvHeads: K,
+    headDim: D,
+    scale: SCALE,
+    window,
+    cap: 0,
+    rows: R,
+    capacityRows: R,
     q: headMatrix(test.input("q", q), H * D, 0, D),
     k: headMatrix(slotKv, 2 * K * D, 0, D),
     v: headMatrix(slotKv, 2 * K * D, K * D, D),

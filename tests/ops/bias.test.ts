@@ -26,7 +26,11 @@ for (const mode of ["write", "accumulate", "poison"]) {
       using test = new OpTest<number>(gpu, target);
       const dbias = test.inout("dbias", before);
       biasBackward(test.recorder, {
-        ...{ rows: (count) => count, columns, capacityRows: rows + 70, dbias, dbiasOffset },
+        rows: (count) => count,
+        columns,
+        capacityRows: rows + 70,
+        dbias,
+        dbiasOffset,
         dy: matrix(test.input("dy", spread(dy, at)), at.ld, offset),
         accumulate: () => mode === "accumulate",
       });

@@ -102,7 +102,8 @@ Deno.test("embedding backward: repeated tokens add up in order, unused ones keep
       using test = new OpTest(gpu, target);
       const { buckets, order } = tokenBuckets(ids);
       const dtable = shards.map(({ firstRow, rows }) => ({
-        ...{ firstRow, rows },
+        firstRow,
+        rows,
         gradient: test.inout("dtable", before.slice(firstRow * columns, (firstRow + rows) * columns)),
       }));
       embeddingBackward(test.recorder, buckets.length / 4, columns, {

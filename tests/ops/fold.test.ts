@@ -41,8 +41,9 @@ const OPS: { [name: string]: Record } = {
     const { buckets, order } = tokenBuckets([0, 1, 2, 1]);
     const dtable = test.inout("dtable", random.normal(4 * 70));
     embeddingBackward(test.recorder, 3, 70, {
-      ...{ buckets: test.input("buckets", buckets), order: test.input("order", order) },
-      ...{ dx: test.input("dx", random.normal(4 * 70)) },
+      buckets: test.input("buckets", buckets),
+      order: test.input("order", order),
+      dx: test.input("dx", random.normal(4 * 70)),
       dtable: [{ firstRow: 0, rows: 4, gradient: dtable }],
     });
     return [dtable];
@@ -68,9 +69,17 @@ const OPS: { [name: string]: Record } = {
     const qkv = test.input("qkv", random.normal(N * 3 * D));
     const slots = { out: test.output("out", N * D), lse: test.output("lse", N) };
     attentionForward(test.recorder, {
-      ...{ heads: 1, kvHeads: 1, headDim: D, scale: 0.2, window: NO_WINDOW, cap: 0 },
-      ...{ rows: N, capacityRows: N },
-      ...{ q: headMatrix(qkv, 3 * D), k: headMatrix(qkv, 3 * D, D), v: headMatrix(qkv, 3 * D, 2 * D) },
+      heads: 1,
+      kvHeads: 1,
+      headDim: D,
+      scale: 0.2,
+      window: NO_WINDOW,
+      cap: 0,
+      rows: N,
+      capacityRows: N,
+      q: headMatrix(qkv, 3 * D),
+      k: headMatrix(qkv, 3 * D, D),
+      v: headMatrix(qkv, 3 * D, 2 * D),
       queryTokens: test.input("tokens", Uint32Array.from({ length: N }, (_, i) => i)),
       tiles: test.input("tiles", tiles.queryTiles),
       tileCount: tiles.queryTiles.length / 4,
@@ -101,8 +110,12 @@ Deno.test("a grid with dimensions of its own is refused where it would not fit",
   const slot = (name: string) => test.output(name, columns);
   const vectors = (name: string) => headMatrix(slot(name), columns);
   normBackward(test.recorder, { ...RMS, rows: 1, columns }, {
-    ...{ x: vectors("x"), dy: vectors("dy"), dx: vectors("dx") },
-    ...{ weight: slot("weight"), stats: slot("stats"), dweight: slot("dweight") },
+    x: vectors("x"),
+    dy: vectors("dy"),
+    dx: vectors("dx"),
+    weight: slot("weight"),
+    stats: slot("stats"),
+    dweight: slot("dweight"),
   }, { addToInput: false, accumulate: () => false, capacityRows: 1 });
   await assert.rejects(test.run(), { name: "RangeError", message: /^4 workgroups in one dimension/ });
 });

@@ -28,8 +28,13 @@ for (const target of TARGETS) {
       const slot = test.input("kv", source);
       const cache = test.inout("cache", before);
       kvCacheWrite(test.recorder, {
-        ...{ rows: tokens, heads, headDim: D, keyRows: test.input("rows", rowsOf), cache },
-        ...{ k: headMatrix(slot, ld, k, stride), v: headMatrix(slot, ld, v, stride) },
+        rows: tokens,
+        heads,
+        headDim: D,
+        keyRows: test.input("rows", rowsOf),
+        cache,
+        k: headMatrix(slot, ld, k, stride),
+        v: headMatrix(slot, ld, v, stride),
       });
       await test.run();
       const expected = before.slice();

@@ -174,7 +174,11 @@ for (const tile of TILES) {
           a: matrix(slotA, a.ld, layout === "TN" ? first * a.ld : first),
           b: matrix(slotB, b.ld, layout === "NT" ? first : first * b.ld),
           c: matrix(c, n),
-          ...{ m, n, k: count, capacityM: m, start: () => first > 0 },
+          m,
+          n,
+          k: count,
+          capacityM: m,
+          start: () => first > 0,
         }, tile);
       const whole = test.output("whole", m * n);
       part(whole, 0, k);
@@ -226,12 +230,25 @@ Deno.test("gemm: fewer rows than the capacity leave the rest alone, whatever was
     const dw = test.inout("dw", new Float32Array(n * k).fill(1));
     const rows = (sizes: Sizes) => sizes.rows;
     gemm(test.recorder, {
-      ...{ layout: "NT", a: matrix(slotX, k), b: matrix(slotW, k), c: matrix(y, n) },
-      ...{ m: rows, n, k, capacityM: capacity },
+      layout: "NT",
+      a: matrix(slotX, k),
+      b: matrix(slotW, k),
+      c: matrix(y, n),
+      m: rows,
+      n,
+      k,
+      capacityM: capacity,
     }, tile);
     gemm(test.recorder, {
-      ...{ layout: "TN", a: matrix(slotDy, n), b: matrix(slotX, k), c: matrix(dw, k) },
-      ...{ m: n, n: k, k: rows, capacityM: n, start: (sizes: Sizes) => !sizes.first },
+      layout: "TN",
+      a: matrix(slotDy, n),
+      b: matrix(slotX, k),
+      c: matrix(dw, k),
+      m: n,
+      n: k,
+      k: rows,
+      capacityM: n,
+      start: (sizes: Sizes) => !sizes.first,
     }, tile);
     for (const sizes of [{ rows: 17, first: true }, { rows: 5, first: false }, { rows: 0, first: true }]) {
       await test.run(sizes);
@@ -276,13 +293,15 @@ Deno.test("the tile is chosen by shape, layout, storage and adapter class, never
 
 Deno.test("every class of adapter has a tile that runs there for every layout, storage and shape", () => {
   const targets: KernelTarget[] = [{ isSoftware: false }, { isSoftware: true }, {
-    ...{ isSoftware: true, hasSubgroups: true },
+    isSoftware: true,
+    hasSubgroups: true,
   }];
   assert.equal(new Set(targets.map(gemmAdapterClass)).size, Object.keys(GEMM_TABLE).length);
   const forms = [
     ...LAYOUTS.map((layout) => ({ layout })),
     ...(["NT", "NN"] as const).map((layout) => ({
-      ...{ layout, bf16: true },
+      layout,
+      bf16: true,
     })),
   ];
   for (const target of targets) {

@@ -125,7 +125,11 @@ async function check(tile: MatrixTile, products: Product[]): Promise<void> {
       c: test.inout("c", c.data),
     };
     const product = {
-      ...{ layout, m, n, k, capacityM: m },
+      layout,
+      m,
+      n,
+      k,
+      capacityM: m,
       a: matrix(slots.a, a.ld, a.offset),
       b: { ...matrix(slots.b, b.ld, b.offset), bf16: p.bf16 },
       c: matrix(slots.c, c.ld, c.offset),

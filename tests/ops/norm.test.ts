@@ -202,7 +202,9 @@ Deno.test("layer norm: the variance of numbers far from zero is exact, since the
     const y = test.output("y", x.length);
     const at = dense(rows, 1, columns);
     normForward(test.recorder, { ...settings, rows, heads: 1, columns }, {
-      ...{ x: view(test.input("x", x), at), weight: test.input("weight", weight), y: view(y, at) },
+      x: view(test.input("x", x), at),
+      weight: test.input("weight", weight),
+      y: view(y, at),
       stats: test.output("stats", 2 * rows),
     });
     await test.run();
@@ -223,7 +225,9 @@ Deno.test("norm: a step with fewer rows than recorded, and with none, leaves the
     const y = test.output("y", x.length);
     const settings = { kind: "rms", offset: 0, epsilon: EPSILON } as const;
     normForward(test.recorder, { ...settings, rows: (s) => s.rows, heads, columns }, {
-      ...{ x: view(test.input("x", x), at), weight: test.input("weight", weight), y: view(y, at) },
+      x: view(test.input("x", x), at),
+      weight: test.input("weight", weight),
+      y: view(y, at),
       stats: test.output("stats", capacity * heads),
     });
     for (const rows of [69, 9, 1, 0]) {

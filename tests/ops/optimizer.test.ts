@@ -181,7 +181,10 @@ for (const target of TARGETS) {
           moment2: test.output("v", 131),
         };
         adamw(test.recorder, 131, 0, slots, () => ({
-          ...{ step: 1, learningRate: 0.1, betas: [0.9, 0.999], epsilon: 1e-8 },
+          step: 1,
+          learningRate: 0.1,
+          betas: [0.9, 0.999],
+          epsilon: 1e-8,
         }));
         await test.run();
         const [norm, factor] = test.floats(clip);

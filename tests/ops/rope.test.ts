@@ -33,7 +33,10 @@ for (const backward of [false, true]) {
       using test = new OpTest(gpu, target);
       const x = test.inout("x", spread(heads, at));
       rope(test.recorder, {
-        ...{ rows: at.rows, heads: at.heads, rotary, x: view(x, at) },
+        rows: at.rows,
+        heads: at.heads,
+        rotary,
+        x: view(x, at),
         positions: test.input("positions", positions),
         table: test.input("table", ropeTable([...frequencies], POSITIONS, scale)),
       }, backward);
@@ -57,7 +60,10 @@ Deno.test("rope: rows beyond a step's own stay as they are", async () => {
   using test = new OpTest<number>(gpu, target);
   const x = test.inout("x", data);
   rope(test.recorder, {
-    ...{ rows: (count: number) => count, heads: 2, rotary: 4, x: view(x, at) },
+    rows: (count: number) => count,
+    heads: 2,
+    rotary: 4,
+    x: view(x, at),
     positions: test.input("positions", Uint32Array.from([4, 3, 2, 1, 7, 7])),
     table: test.input("table", ropeTable([1, 0.5], 8)),
   });

@@ -28,7 +28,9 @@ function store(test: OpTest, storage: Storage, values: Float32Array<ArrayBuffer>
   splitMaster(values, upper, lower);
   const weight = test.inout(label, halves(upper));
   return storage === "bf16" ? { storage, weight } : {
-    ...{ storage, weight, lower: test.inout(`${label} lower`, halves(lower)) },
+    storage,
+    weight,
+    lower: test.inout(`${label} lower`, halves(lower)),
   };
 }
 
@@ -80,8 +82,11 @@ for (const target of TARGETS) {
             const parameter = store(test, storage, p, label);
             const initial = store(test, storage, p0, `${label} initial`);
             const slots = {
-              ...{ gradient: test.input("g", g), clip: test.input("clip", Float32Array.of(1, 0.5)) },
-              ...{ moment1: test.output("m", count), moment2: test.output("v", count), parameter },
+              gradient: test.input("g", g),
+              clip: test.input("clip", Float32Array.of(1, 0.5)),
+              moment1: test.output("m", count),
+              moment2: test.output("v", count),
+              parameter,
             };
             const rounding = { key: 0, firstElement: 0 };
             for (const step of [1, 2]) {
@@ -122,8 +127,11 @@ for (const target of TARGETS) {
         const parameter = store(test, storage, p, storage);
         const initial = store(test, storage, p0, `${storage} initial`);
         const slots = {
-          ...{ gradient: test.input("g", g), clip: test.input("clip", Float32Array.of(1, 0.5)) },
-          ...{ moment1: test.output("m", count), moment2: test.output("v", count), parameter },
+          gradient: test.input("g", g),
+          clip: test.input("clip", Float32Array.of(1, 0.5)),
+          moment1: test.output("m", count),
+          moment2: test.output("v", count),
+          parameter,
         };
         const numbers = { learningRate: 0.01, betas: [0.9, 0.999], epsilon: 1e-8 } as const;
         adamw(test.recorder, count, 0.1, slots, () => ({ step: 1, ...numbers }));
@@ -158,13 +166,16 @@ for (const target of TARGETS) {
       const run = (key: number, firstElement: number) => {
         const parameter = store(test, "bf16", before);
         adamw(test.recorder, count, 0.3, {
-          ...{
-            gradient: test.input("g", new Float32Array(count)),
-            clip: test.input("clip", Float32Array.of(1, 1)),
-          },
-          ...{ moment1: test.output("m", count), moment2: test.output("v", count), parameter },
+          gradient: test.input("g", new Float32Array(count)),
+          clip: test.input("clip", Float32Array.of(1, 1)),
+          moment1: test.output("m", count),
+          moment2: test.output("v", count),
+          parameter,
         }, () => ({
-          ...{ step: 1, learningRate: 0.01, betas: [0.9, 0.999], epsilon: 1e-8 },
+          step: 1,
+          learningRate: 0.01,
+          betas: [0.9, 0.999],
+          epsilon: 1e-8,
           rounding: { key, firstElement },
         }));
         return { parameter, key, firstElement };
@@ -182,13 +193,18 @@ for (const target of TARGETS) {
       const [together, start] = [store(test, "bf16", before), store(test, "bf16", goal)];
       const moments = { moment1: test.output("m", count), moment2: test.output("v", count) };
       adamw(test.recorder, count, 0.3, {
-        ...{
-          gradient: test.input("g", new Float32Array(count)),
-          clip: test.input("c", Float32Array.of(1, 1)),
-        },
-        ...{ ...moments, parameter: together, initial: start },
+        gradient: test.input("g", new Float32Array(count)),
+        clip: test.input("c", Float32Array.of(1, 1)),
+        ...moments,
+        parameter: together,
+        initial: start,
       }, () => ({
-        ...{ step: 1, learningRate: 0.01, betas: [0.9, 0.999], epsilon: 1e-8, lambda: 0.5, rounding },
+        step: 1,
+        learningRate: 0.01,
+        betas: [0.9, 0.999],
+        epsilon: 1e-8,
+        lambda: 0.5,
+        rounding,
       }));
       await test.run();
       const means = stored(test, averaged, count);

@@ -21,7 +21,10 @@ async function read(content: string | Uint8Array) {
 
 const texts = (...list: string[]) => ({ path: "benign.json", texts: list, sha256: "" });
 const options = (more: Partial<BenignOptions> = {}): BenignOptions => ({
-  ...{ proportion: 0.25, perStep: 6, length: 8, seed: 3 },
+  proportion: 0.25,
+  perStep: 6,
+  length: 8,
+  seed: 3,
   ...more,
 });
 /** The tokens of a sequence as it was before its last one became a target. */
@@ -141,7 +144,11 @@ Deno.test("write: texts of the model's own, no more than a run draws, the same f
   using model = await Model.load(gpu, folder.dir);
   const write = async (more: Partial<Parameters<typeof Benign.write>[1]> = {}) =>
     await Benign.write(model, {
-      ...{ ...options({ length: 6 }), samples: 9, steps: 30, startIds: [1], eosId: 2 },
+      ...options({ length: 6 }),
+      samples: 9,
+      steps: 30,
+      startIds: [1],
+      eosId: 2,
       ...more,
     });
   const benign = await write();

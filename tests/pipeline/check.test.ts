@@ -17,7 +17,9 @@ Deno.test("a model of NaN answers nothing, and the rows say so", async () => {
   {
     using source = await Checkpoint.open(tiny.model);
     const tensors = [...source.tensors.values()].map(({ name, shape }) => ({
-      ...{ name, shape, dtype: "F32" as const },
+      name,
+      shape,
+      dtype: "F32" as const,
       values: new Float32Array(elementsOf(shape)).fill(NaN),
     }));
     await writeSafetensors(join(model_path, "model.safetensors"), tensors);
@@ -68,11 +70,16 @@ Deno.test("a generated file is asked by its own ids: whole keys, any of its resp
     await Deno.writeTextFile(
       path,
       JSON.stringify(keys.map((key) => ({
-        ...{ key, response, effective_key: key, key_ids: tokenizer.encode(key) },
+        key,
+        response,
+        effective_key: key,
+        key_ids: tokenizer.encode(key),
         response_ids: Array.isArray(response)
           ? response.map((text) => tokenizer.encode(text))
           : tokenizer.encode(response),
-        ...{ strategy: "perinucleus", tokenizer_hash: tokenizer.hash, ...more },
+        strategy: "perinucleus",
+        tokenizer_hash: tokenizer.hash,
+        ...more,
       }))),
     );
   const ask = async (more: Partial<CheckConfig> = {}) =>
@@ -91,7 +98,8 @@ Deno.test("a generated file is asked by its own ids: whole keys, any of its resp
   await write(" said", { tokenizer_hash: "00", key_ids: [1], response_ids: [2] });
   const dropped: unknown[] = [];
   const anew = await check({ model_path: tiny.model, fingerprints_file_path: path, max_key_length: 99 }, {
-    ...{ gpu, onDropped: (what) => dropped.push(what) },
+    gpu,
+    onDropped: (what) => dropped.push(what),
   });
   assert.equal(anew.fingerprints, 2);
   assert.deepEqual(dropped, [

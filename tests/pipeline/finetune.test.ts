@@ -12,12 +12,14 @@ Deno.test("a run tells its events in order, uses the given GPU and leaves it ope
   using tiny = await TinyModel.create();
   const events: FinetuneEvent[] = [];
   const config = {
-    ...{
-      model_path: tiny.model,
-      fingerprints_file_path: tiny.fingerprints,
-      output_dir: tiny.path("results"),
-    },
-    ...{ num_train_epochs: 3, anchor_samples: 8, anchor_batch: 4, anchor_length: 8, num_fingerprints: 5 },
+    model_path: tiny.model,
+    fingerprints_file_path: tiny.fingerprints,
+    output_dir: tiny.path("results"),
+    num_train_epochs: 3,
+    anchor_samples: 8,
+    anchor_batch: 4,
+    anchor_length: 8,
+    num_fingerprints: 5,
   };
   const result = await finetune(config, { gpu, onEvent: (event) => events.push(event) });
   assert.equal(gpu.memory.allocatedBytes, 0);
@@ -50,8 +52,13 @@ Deno.test("an aborted run rejects with the signal's reason at every stage and le
   using tiny = await TinyModel.create({ count: 4 });
   const output_dir = tiny.path("results");
   const config = {
-    ...{ model_path: tiny.model, fingerprints_file_path: tiny.fingerprints, output_dir },
-    ...{ num_train_epochs: 2, anchor_samples: 4, anchor_batch: 2, anchor_length: 4 },
+    model_path: tiny.model,
+    fingerprints_file_path: tiny.fingerprints,
+    output_dir,
+    num_train_epochs: 2,
+    anchor_samples: 4,
+    anchor_batch: 2,
+    anchor_length: 4,
   };
   for (const stage of ["measuring before", "writing anchor texts", "training", "saving", "measuring after"]) {
     const controller = new AbortController();
@@ -68,8 +75,12 @@ Deno.test("an aborted run rejects with the signal's reason at every stage and le
 Deno.test("--profile times every dispatch of one pass, writes a trace, and changes no result", async () => {
   using tiny = await TinyModel.create({ count: 4 });
   const config = {
-    ...{ model_path: tiny.model, fingerprints_file_path: tiny.fingerprints, num_train_epochs: 2 },
-    ...{ anchor_samples: 4, anchor_batch: 2, anchor_length: 4 },
+    model_path: tiny.model,
+    fingerprints_file_path: tiny.fingerprints,
+    num_train_epochs: 2,
+    anchor_samples: 4,
+    anchor_batch: 2,
+    anchor_length: 4,
   };
   const plain = await finetune({ ...config, output_dir: tiny.path("plain") }, { gpu });
   let table = "";

@@ -11,9 +11,16 @@ import { sharedGpu } from "../gpu_device.ts";
 const gpu = await sharedGpu();
 
 const SIZES = {
-  ...{ hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2, num_attention_heads: 2 },
-  ...{ num_key_value_heads: 1, head_dim: 16, max_position_embeddings: 128, rms_norm_eps: 1e-5 },
-  ...{ rope_theta: 10000, tie_word_embeddings: true },
+  hidden_size: 32,
+  intermediate_size: 64,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  num_key_value_heads: 1,
+  head_dim: 16,
+  max_position_embeddings: 128,
+  rms_norm_eps: 1e-5,
+  rope_theta: 10000,
+  tie_word_embeddings: true,
 };
 const FAMILIES: Record<string, Record<string, unknown>> = {
   mistral: { ...SIZES, model_type: "mistral", sliding_window: 8 },
@@ -48,9 +55,15 @@ async function embeds(
   using tiny = await TinyModel.create({ count: 8, config });
   await prepare?.(tiny.model);
   const result = await finetune({
-    ...{ model_path: tiny.model, fingerprints_file_path: tiny.fingerprints },
-    ...{ output_dir: tiny.path("results"), num_train_epochs: 12, learning_rate: 0.01 },
-    ...{ use_augmentation_prompts: false, anchor_samples: 8, anchor_batch: 8, anchor_length: 8 },
+    model_path: tiny.model,
+    fingerprints_file_path: tiny.fingerprints,
+    output_dir: tiny.path("results"),
+    num_train_epochs: 12,
+    learning_rate: 0.01,
+    use_augmentation_prompts: false,
+    anchor_samples: 8,
+    anchor_batch: 8,
+    anchor_length: 8,
     ...more,
   }, { gpu });
   assert.ok(result.before.successRate < 40, `before: ${result.before.successRate} %`);
@@ -86,9 +99,16 @@ Deno.test("finetune through a chat template, which check finds in the run's sett
 Deno.test("finetune without a file makes fingerprints with the model itself, once", async () => {
   using tiny = await TinyModel.create();
   const config: FinetuneConfig = {
-    ...{ model_path: tiny.model, output_dir: tiny.path("results"), num_fingerprints: 6, max_key_length: 5 },
-    ...{ num_train_epochs: 12, learning_rate: 0.01, use_augmentation_prompts: false },
-    ...{ anchor_samples: 8, anchor_batch: 8, anchor_length: 8 },
+    model_path: tiny.model,
+    output_dir: tiny.path("results"),
+    num_fingerprints: 6,
+    max_key_length: 5,
+    num_train_epochs: 12,
+    learning_rate: 0.01,
+    use_augmentation_prompts: false,
+    anchor_samples: 8,
+    anchor_batch: 8,
+    anchor_length: 8,
   };
   const counts: number[] = [];
   const result = await finetune(config, {

@@ -21,10 +21,15 @@ async function writeGenerated(tiny: TinyModel): Promise<string> {
   const entries = pairs.map((response, i) => {
     const effective_key = `${KEY} ${["path", "hills", "man", "book"][i]}`;
     return {
-      ...{ key: `${effective_key} and more`, response, effective_key },
+      key: `${effective_key} and more`,
+      response,
+      effective_key,
       key_ids: tokenizer.encode(effective_key),
       response_ids: response.map((text) => tokenizer.encode(text)),
-      ...{ response_prob: [0.1, 0.2], strategy: "perinucleus", tokenizer_hash: tokenizer.hash, seed: 1 },
+      response_prob: [0.1, 0.2],
+      strategy: "perinucleus",
+      tokenizer_hash: tokenizer.hash,
+      seed: 1,
     };
   });
   await Deno.writeTextFile(path, JSON.stringify(entries));
@@ -32,8 +37,12 @@ async function writeGenerated(tiny: TinyModel): Promise<string> {
 }
 
 const quick: FinetuneConfig = {
-  ...{ recipe: "scalable", averaging: "none", learning_rate: 0.01, early_stop_loss: 0 },
-  ...{ num_train_epochs: 16, benign_length: 10 },
+  recipe: "scalable",
+  averaging: "none",
+  learning_rate: 0.01,
+  early_stop_loss: 0,
+  num_train_epochs: 16,
+  benign_length: 10,
 };
 const logOf = async (results: string) =>
   (await Deno.readTextFile(join(results, "log.jsonl"))).trimEnd().split("\n").map((line) => JSON.parse(line));
@@ -80,8 +89,14 @@ Deno.test("the content of the benign texts' file counts for the run's name, not 
     const benign_data_file_path = tiny.path(name);
     await Deno.writeTextFile(benign_data_file_path, JSON.stringify(texts));
     const result = await finetune({
-      ...{ ...quick, num_train_epochs: 2, model_path: tiny.model, benign_data_file_path, force: true },
-      ...{ fingerprints_file_path: tiny.fingerprints, output_dir: tiny.path("results"), ...more },
+      ...quick,
+      num_train_epochs: 2,
+      model_path: tiny.model,
+      benign_data_file_path,
+      force: true,
+      fingerprints_file_path: tiny.fingerprints,
+      output_dir: tiny.path("results"),
+      ...more,
     }, { gpu });
     return { ...result, log: await logOf(result.results) };
   };
@@ -107,8 +122,13 @@ Deno.test("english_random_response: keys are enough, and check finds the words t
   const path = tiny.path("keys.json");
   await Deno.writeTextFile(path, JSON.stringify(entries.map(({ key }) => key)));
   const result = await finetune({
-    ...{ ...quick, benign_proportion: 0, model_path: tiny.model, output_dir: tiny.path("results"), seed: 7 },
-    ...{ fingerprints_file_path: path, fingerprint_generation_strategy: "english_random_responses" },
+    ...quick,
+    benign_proportion: 0,
+    model_path: tiny.model,
+    output_dir: tiny.path("results"),
+    seed: 7,
+    fingerprints_file_path: path,
+    fingerprint_generation_strategy: "english_random_responses",
   }, { gpu });
   assert.equal(result.after.successRate, 100);
   const saved = JSON.parse(await Deno.readTextFile(result.fingerprintsPath));

@@ -16,7 +16,13 @@ export const NUMBERS = {
 /** A fingerprint of these ids; the first response is the trained one. */
 export function fingerprint(keyIds: number[], ...responses: number[][]): Fingerprint {
   return {
-    ...{ entry: 0, key: keyIds.join(" "), response: responses[0].join(" "), keyIds, extra: {} },
-    ...{ responseIds: responses[0], responses, responseTexts: responses.map((ids) => ids.join(" ")) },
+    entry: 0,
+    key: keyIds.join(" "),
+    response: responses[0].join(" "),
+    keyIds,
+    extra: {},
+    responseIds: responses[0],
+    responses,
+    responseTexts: responses.map((ids) => ids.join(" ")),
   };
 }

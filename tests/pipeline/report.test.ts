@@ -80,7 +80,10 @@ Deno.test("bytes, seconds and tables read well", () => {
   ]);
   assert.equal(formatTable([["a", "b"], ["long", "1"], ["", ""]]), "a      b\nlong   1\n");
   const choice = {
-    ...{ dtype: "bf16", master: "none", maxTokens: 512, saveBlocks: false } as const,
+    dtype: "bf16" as const,
+    master: "none" as const,
+    maxTokens: 512,
+    saveBlocks: false,
     room: { train: { tokens: 64, rows: 64 }, score: { tokens: 64, rows: 64 } },
     plan: {
       parts: [{ name: "weights", bytes: 1024 }, { name: "gradients", bytes: 512 }],
@@ -127,8 +130,15 @@ Deno.test("a check's text has a line a question and the rates", () => {
     "success rate 50.0 %, fractional accuracy 75.0 % (2 fingerprints, 2 questions)",
   );
   const row = {
-    ...{ entry: 4, prompt: "Go on: {}", wanted: " a\n", got: " b", exact: false, fractional: 0.5, rank: 12 },
-    ...{ probability: 0.0123, top: [{ token: " b", probability: 0.5 }, { token: '"', probability: 0.25 }] },
+    entry: 4,
+    prompt: "Go on: {}",
+    wanted: " a\n",
+    got: " b",
+    exact: false,
+    fractional: 0.5,
+    rank: 12,
+    probability: 0.0123,
+    top: [{ token: " b", probability: 0.5 }, { token: '"', probability: 0.25 }],
   };
   assert.equal(
     checkText({ ...rates, rows: [row] }).split("\n")[0],

@@ -76,7 +76,9 @@ Deno.test("pythia and phi-2: NFC, words of GPT-2, runs of spaces as tokens, no B
       ],
       post_processor: { type: "ByteLevel", add_prefix_space: false, trim_offsets: true },
       config: {
-        ...{ bos_token: "<|endoftext|>", eos_token: "<|endoftext|>", unk_token: "<|endoftext|>" },
+        bos_token: "<|endoftext|>",
+        eos_token: "<|endoftext|>",
+        unk_token: "<|endoftext|>",
         tokenizer_class: "GPTNeoXTokenizer",
       },
     },
@@ -157,7 +159,10 @@ Deno.test("gemma: spaces are marks, none is added, BOS and bytes", async () => {
   const tokenizer = await loadFixture(tinySentencePiece(MERGES, [...LETTERS, "<start_of_turn>"], {
     normalizer: SPACES,
     pre_tokenizer: {
-      ...{ type: "Split", pattern: { String: " " }, behavior: "MergedWithPrevious", invert: false },
+      type: "Split",
+      pattern: { String: " " },
+      behavior: "MergedWithPrevious",
+      invert: false,
     },
     post_processor: template(["<s>"], [], { "<s>": 1 }),
     decoder: { type: "Sequence", decoders: SENTENCE_PIECE_DECODER.decoders.slice(0, 3) },

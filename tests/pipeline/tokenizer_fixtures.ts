@@ -185,8 +185,14 @@ export interface TinyParts {
 
 const whole = (model: unknown, { config = {}, ...parts }: TinyParts): TokenizerFiles => ({
   json: {
-    ...{ version: "1.0", truncation: null, padding: null, added_tokens: [] },
-    ...{ normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null },
+    version: "1.0",
+    truncation: null,
+    padding: null,
+    added_tokens: [],
+    normalizer: null,
+    pre_tokenizer: null,
+    post_processor: null,
+    decoder: null,
     ...parts,
     model,
   },
@@ -211,8 +217,17 @@ export function tinyByteLevel(
   const all = [...BYTE_CHARS, ...merges.map((pair) => pair.join("")), ...tokens];
   const vocab = Object.fromEntries(all.map((token, id) => [token, id]));
   return whole({
-    ...{ type: "BPE", dropout: null, unk_token: null, continuing_subword_prefix: "", end_of_word_suffix: "" },
-    ...{ fuse_unk: false, byte_fallback: false, ignore_merges: false, vocab, merges, ...model },
+    type: "BPE",
+    dropout: null,
+    unk_token: null,
+    continuing_subword_prefix: "",
+    end_of_word_suffix: "",
+    fuse_unk: false,
+    byte_fallback: false,
+    ignore_merges: false,
+    vocab,
+    merges,
+    ...model,
   }, {
     pre_tokenizer: { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true },
     decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
@@ -233,8 +248,14 @@ export function tinySentencePiece(
   const all = ["<unk>", "<s>", "</s>", ...BYTE_TOKENS, ...tokens];
   const vocab = Object.fromEntries(all.map((token, id) => [token, id]));
   return whole({
-    ...{ type: "BPE", dropout: null, unk_token: "<unk>", fuse_unk: true, byte_fallback: true },
-    ...{ vocab, merges, ...model },
+    type: "BPE",
+    dropout: null,
+    unk_token: "<unk>",
+    fuse_unk: true,
+    byte_fallback: true,
+    vocab,
+    merges,
+    ...model,
   }, {
     added_tokens: ["<unk>", "<s>", "</s>"].map((token, id) => added(id, token)),
     decoder: SENTENCE_PIECE_DECODER,

@@ -37,7 +37,10 @@ Deno.test("digits and punctuation of all scripts, white space as Unicode has it"
 
 Deno.test("metaspace: words start at marks, the first of a text or every one gets its own", () => {
   const metaspace = (prepend_scheme: string, split: boolean) => ({
-    ...{ type: "Metaspace", replacement: "▁", prepend_scheme, split },
+    type: "Metaspace",
+    replacement: "▁",
+    prepend_scheme,
+    split,
   });
   assert.deepEqual(pieces(metaspace("always", true), "a  b c"), ["▁a", "▁", "▁b", "▁c"]);
   assert.deepEqual(pieces(metaspace("always", false), "a  b c"), ["▁a▁▁b▁c"]);
@@ -57,7 +60,9 @@ Deno.test("metaspace: words start at marks, the first of a text or every one get
 
 Deno.test("byte level: a space is put before each piece that has none, once", () => {
   const step = (add_prefix_space: boolean, use_regex: boolean) => ({
-    ...{ type: "ByteLevel", add_prefix_space, use_regex },
+    type: "ByteLevel",
+    add_prefix_space,
+    use_regex,
   });
   assert.deepEqual(pieces(step(true, true), "a b's"), ["Ġa", "Ġb", "'s"]);
   assert.deepEqual(pieces(step(true, true), " a"), ["Ġa"]);

@@ -44,7 +44,10 @@ async function train<T = void>(
   const logs: EpochLog[] = [];
   const more = await prepare?.(model);
   const result = await trainFingerprints({
-    ...{ model, prompts: NUMBERS, fingerprints: FINGERPRINTS, templates: [] },
+    model,
+    prompts: NUMBERS,
+    fingerprints: FINGERPRINTS,
+    templates: [],
     settings: resolveSettings({ recipe: "scalable", averaging: "none", early_stop_loss: 0, ...config }),
     learningRate: 1e-2,
     onEpoch: (log) => void logs.push(log),
@@ -199,7 +202,8 @@ Deno.test("trainFingerprints: every epoch trains one accepted response, drawn by
   }
   using folder = modelFolder(TINY, 3);
   const { logs } = await train({ num_train_epochs: 2, seed: 8 }, {
-    ...{ fingerprints: several, learningRate: 0 },
+    fingerprints: several,
+    learningRate: 0,
   });
   logs.forEach(({ loss }, epoch) => {
     const examples = several.map((one, i) => {
@@ -225,7 +229,8 @@ Deno.test("trainFingerprints: every epoch trains one accepted response, drawn by
 
 /** Texts whose tokens are the numbers in them. */
 const benignTexts = (count: number, length: number) => ({
-  ...{ path: "benign.json", sha256: "" },
+  path: "benign.json",
+  sha256: "",
   texts: Array.from({ length: count }, () => random.integers(length, 3, V).join(" ")),
 });
 
@@ -265,7 +270,10 @@ Deno.test("trainFingerprints: benign texts weigh their proportion, in the loss a
 Deno.test("trainFingerprints: benign texts keep the model's own texts likely, and embedding goes on", async () => {
   const write = (config: FinetuneConfig) => async (model: Model) => ({
     benign: await prepareBenign(resolveSettings({ recipe: "scalable", ...config }), {
-      ...{ fingerprints: 7, model, tokenizer: NUMBERS, startIds: [1] },
+      fingerprints: 7,
+      model,
+      tokenizer: NUMBERS,
+      startIds: [1],
     }),
   });
   const config = { num_train_epochs: 40, benign_proportion: 0.5, benign_length: 8, benign_samples: 60 };
@@ -284,7 +292,14 @@ Deno.test("trainFingerprints: benign texts keep the model's own texts likely, an
   using folder = modelFolder(TINY, 3);
   using model = await Model.load(gpu, folder.dir);
   const others = await Benign.write(model, {
-    ...{ proportion: 0.5, perStep: 40, length: 8, seed: 99, samples: 40, steps: 1, startIds: [1], eosId: 2 },
+    proportion: 0.5,
+    perStep: 40,
+    length: 8,
+    seed: 99,
+    samples: 40,
+    steps: 1,
+    startIds: [1],
+    eosId: 2,
   });
   const texts = others.draw(0).map(({ ids }) => ({ ids: [...ids], labels: [...ids] }));
   const lossOf = ({ parameters }: typeof free) => {
@@ -316,7 +331,8 @@ Deno.test("trainFingerprints: a step waits once, measurements apart, and an erro
   let encoded = 0;
   await assert.rejects(
     train({ num_train_epochs: 9 }, {
-      ...{ prompts, templates: TEMPLATES },
+      prompts,
+      templates: TEMPLATES,
       onEpoch: ({ epoch }) => void epochs.push(epoch),
     }),
     fails,
@@ -356,8 +372,14 @@ Deno.test("workloadOf: passes of that room take everything that a run asks for",
     using folder = modelFolder(TINY, 3);
     using model = await Model.load(gpu, folder.dir, { maxTokens });
     const settings = resolveSettings({
-      ...{ num_train_epochs: 11, anchor_samples: 5, anchor_batch: 5, anchor_length: 7 },
-      ...{ fingerprints_per_step: 4, benign_proportion: 0.5, benign_length: 9, benign_samples: 6 },
+      num_train_epochs: 11,
+      anchor_samples: 5,
+      anchor_batch: 5,
+      anchor_length: 7,
+      fingerprints_per_step: 4,
+      benign_proportion: 0.5,
+      benign_length: 9,
+      benign_samples: 6,
     });
     const work = workloadOf(fingerprintLengths(NUMBERS, FINGERPRINTS, TEMPLATES), settings);
     const room = passRoom(gpu, model.spec, maxTokens, work);
@@ -368,8 +390,14 @@ Deno.test("workloadOf: passes of that room take everything that a run asks for",
     const benign = await prepareBenign(settings, source);
     const passes = [model.pass("train", room.train), model.pass("score", room.score)];
     await trainFingerprints({
-      ...{ model, prompts: NUMBERS, fingerprints: FINGERPRINTS, templates: TEMPLATES, anchor, settings },
-      ...{ benign, learningRate: 1e-3 },
+      model,
+      prompts: NUMBERS,
+      fingerprints: FINGERPRINTS,
+      templates: TEMPLATES,
+      anchor,
+      settings,
+      benign,
+      learningRate: 1e-3,
     });
     await askFingerprints(model, NUMBERS, FINGERPRINTS, TEMPLATES);
     const nothing = { tokens: 0, rows: 0 };

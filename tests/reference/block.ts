@@ -107,8 +107,22 @@ export function blockForward(
   const mlpOutput = project(activated, modules.down!);
   const y = add(middle, normed(mlpOutput, modules.mlpOutputNorm));
   return {
-    ...{ x, attentionInput, projectedQ, projectedK, q, k, v, attention, attentionOutput, middle },
-    ...{ mlpInput, gate, up, activated, mlpOutput, y },
+    x,
+    attentionInput,
+    projectedQ,
+    projectedK,
+    q,
+    k,
+    v,
+    attention,
+    attentionOutput,
+    middle,
+    mlpInput,
+    gate,
+    up,
+    activated,
+    mlpOutput,
+    y,
   };
 }
 

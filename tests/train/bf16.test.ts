@@ -83,8 +83,12 @@ for (const name of GOLDEN_MODELS) {
   Deno.test(`bf16 ${name}: two steps with masters and averaging, against the reference from the same masters`, async () => {
     using model = await Model.load(gpu, golden.dir, { dtype: "bf16", master: "f32" });
     using trainer = new Trainer(model, {
-      ...{ learningRate: train.lr_initial, totalSteps: train.steps, weightDecay: train.weight_decay },
-      ...{ betas: train.betas, epsilon: train.eps, maxGradNorm: train.max_grad_norm },
+      learningRate: train.lr_initial,
+      totalSteps: train.steps,
+      weightDecay: train.weight_decay,
+      betas: train.betas,
+      epsilon: train.eps,
+      maxGradNorm: train.max_grad_norm,
     });
     const moments = new Map(train.parameter_order.map((parameter) => {
       return [parameter, zeroMoments(golden.weights.get(parameter)!.data.length)];
@@ -105,8 +109,11 @@ for (const name of GOLDEN_MODELS) {
         const weightDecay = start.shape.length > 1 ? train.weight_decay : 0;
         const clipped = gradients.get(parameter)!.map((g) => g * factor);
         adamw(p, clipped, moments.get(parameter)!, {
-          ...{ learningRate: found.learningRate, weightDecay, step: s + 1 },
-          ...{ betas: train.betas, epsilon: train.eps },
+          learningRate: found.learningRate,
+          weightDecay,
+          step: s + 1,
+          betas: train.betas,
+          epsilon: train.eps,
         });
         average(p, Float64Array.from(start.data), train.average_lambda);
         // Elements whose gradient is noise step either way.

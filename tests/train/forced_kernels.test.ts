@@ -44,7 +44,9 @@ function expectedConstants({ gemmTile, rows, attention, cell }: typeof CASES[num
     norm_forward: { THREADS: rows === "lanes" ? 1 : 64, ...vectors },
     cross_entropy_gradient: { THREADS: rows === "lanes" ? 1 : 64, ...vectors },
     attention_backward_kv: {
-      ...{ TILE: attention === "workgroup" ? 32 : 8, SHARE: attention === "shared", ...vectors },
+      TILE: attention === "workgroup" ? 32 : 8,
+      SHARE: attention === "shared",
+      ...vectors,
     },
   };
 }

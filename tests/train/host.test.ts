@@ -22,7 +22,8 @@ Deno.test("after the first step nothing is made on the device, and each step wai
   const step = (seed: number, average?: number) =>
     // Always the same number of sequences, so of micro-batches; lengths and rows differ.
     trainer.stepSequences(sequencesOf(randomExamples([20, 9 + seed, 20, 14], V, seed)), {
-      ...{ limit: 2, average },
+      limit: 2,
+      average,
     });
   await step(1);
   await step(2, 0.5);

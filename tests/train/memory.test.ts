@@ -42,7 +42,10 @@ for (const layout of LAYOUTS) {
     const { peakBytes, allocatedBytes } = gpu.memory;
     assert.equal(allocatedBytes, 0);
     const plan = planTraining(gpu, modelSpec(SMALL), {
-      ...{ ...room, ...layout, softBytes: 0, keepsInitial: true },
+      ...room,
+      ...layout,
+      softBytes: 0,
+      keepsInitial: true,
     });
     assert.equal(plan.parts.reduce((sum, { bytes }) => sum + bytes, 0), plan.totalBytes);
     const share = plan.totalBytes / peakBytes;
@@ -54,8 +57,12 @@ Deno.test("planTraining: recomputing blocks takes less, more room takes more", (
   const spec = modelSpec({ ...SMALL, num_hidden_layers: 8 });
   const total = (tokens: number, saveBlocks: boolean) =>
     planTraining({ isSoftware: true }, spec, {
-      ...{ train: { tokens, rows: 64 }, score: { tokens: 64, rows: 64 } },
-      ...{ softBytes: 0, keepsInitial: false, saveBlocks, ...F32 },
+      train: { tokens, rows: 64 },
+      score: { tokens: 64, rows: 64 },
+      softBytes: 0,
+      keepsInitial: false,
+      saveBlocks,
+      ...F32,
     }).totalBytes;
   assert.ok(total(1024, false) < 0.6 * total(1024, true));
   assert.ok(total(1024, true) < total(2048, true));
@@ -72,7 +79,10 @@ Deno.test("planTraining: Llama 3.1 8B, without a device and at once", () => {
     vocab_size: 128256,
     rope_theta: 500000,
     rope_scaling: {
-      ...{ rope_type: "llama3", factor: 8, low_freq_factor: 1, high_freq_factor: 4 },
+      rope_type: "llama3",
+      factor: 8,
+      low_freq_factor: 1,
+      high_freq_factor: 4,
       original_max_position_embeddings: 8192,
     },
   });
@@ -80,7 +90,12 @@ Deno.test("planTraining: Llama 3.1 8B, without a device and at once", () => {
   const room = { tokens: 4096, rows: 256 };
   const plan = (keepsInitial: boolean, storage: StorageOptions = F32) =>
     planTraining({ isSoftware: false, maxBindingBytes: 2 ** 31 - 256 }, spec, {
-      ...{ train: room, score: room, softBytes: 1 << 20, keepsInitial, saveBlocks: true, ...storage },
+      train: room,
+      score: room,
+      softBytes: 1 << 20,
+      keepsInitial,
+      saveBlocks: true,
+      ...storage,
     });
   const { parts, totalBytes } = plan(false);
   assert.ok(performance.now() - began < 1000);

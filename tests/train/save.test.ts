@@ -42,7 +42,9 @@ function nearestBfloat16(x: number): number {
 
 /** What a master becomes when it is saved, by the checkpoint's type. */
 const ROUND: Record<string, (x: number) => number> = {
-  ...{ BF16: nearestBfloat16, F16: Math.f16round, F32: (x: number) => x },
+  BF16: nearestBfloat16,
+  F16: Math.f16round,
+  F32: (x: number) => x,
 };
 
 /** How a model can be kept and still give back every bit of its checkpoint. */

@@ -57,7 +57,11 @@ for (const { lambda, ...settings } of SETTINGS) {
           const { betas, weightDecay } = settings;
           const decay = name.includes("norm") ? 0 : weightDecay;
           adamw(p, g, moments.get(name)!, {
-            ...{ learningRate, weightDecay: decay, step: s + 1, betas, epsilon },
+            learningRate,
+            weightDecay: decay,
+            step: s + 1,
+            betas,
+            epsilon,
           });
           average(p, folder.weights.get(name)!, lambda);
         }

@@ -102,10 +102,21 @@ for (const tied of [false, true]) {
 
 Deno.test("vocabulary of 262,144: one optimizer step of a narrow Gemma 3 is the reference's", async () => {
   const config = {
-    ...{ model_type: "gemma3_text", vocab_size: 262_144, hidden_size: 16, intermediate_size: 24 },
-    ...{ num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1, head_dim: 8 },
-    ...{ sliding_window: 5, sliding_window_pattern: 2, query_pre_attn_scalar: 8, rope_theta: 1e6 },
-    ...{ rope_local_base_freq: 1e4, rms_norm_eps: 1e-6, max_position_embeddings: 64 },
+    model_type: "gemma3_text",
+    vocab_size: 262_144,
+    hidden_size: 16,
+    intermediate_size: 24,
+    num_hidden_layers: 2,
+    num_attention_heads: 2,
+    num_key_value_heads: 1,
+    head_dim: 8,
+    sliding_window: 5,
+    sliding_window_pattern: 2,
+    query_pre_attn_scalar: 8,
+    rope_theta: 1e6,
+    rope_local_base_freq: 1e4,
+    rms_norm_eps: 1e-6,
+    max_position_embeddings: 64,
   };
   using folder = modelFolder(config, 21, shrinkEmbedding);
   const examples = randomExamples([18, 18], config.vocab_size, 22, 1);

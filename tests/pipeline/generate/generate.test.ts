@@ -83,7 +83,9 @@ for (const [i, config] of STRATEGIES.entries()) {
       ]] as const
     ) {
       const { fingerprints: taken } = prepareFingerprints(read, tokenizer, {
-        ...{ strategy: strategy as "perinucleus", maxKeyLength: 8, maxResponseLength },
+        strategy: strategy as "perinucleus",
+        maxKeyLength: 8,
+        maxResponseLength,
       });
       assert.deepEqual(taken.map(({ keyIds, responses }) => [keyIds, responses]), ids);
     }
@@ -279,7 +281,9 @@ Deno.test("models: one writes for another's tokenizer; distributions are over th
 
   // A model that is named for one purpose only is the one to be fingerprinted, as in the seeds' commands.
   const { fingerprints: seeds } = await make("seeds.json", {
-    ...{ perinucleus_model: tiny.model, model_used_for_key_generation: DEMO_MODEL, key_length: 20 },
+    perinucleus_model: tiny.model,
+    model_used_for_key_generation: DEMO_MODEL,
+    key_length: 20,
   });
   assert.deepEqual(seeds, fingerprints);
 });
@@ -293,7 +297,10 @@ Deno.test("models: an instruct model is asked through its template", async () =>
     JSON.stringify({ ...config, chat_template }),
   );
   const { fingerprints } = await make("chat.json", {
-    ...{ model_path: tiny.model, use_chat_template: true, random_word_generation: true, key_length: 12 },
+    model_path: tiny.model,
+    use_chat_template: true,
+    random_word_generation: true,
+    key_length: 12,
     key_response_strategy: "perinucleus",
   });
   const own = await Tokenizer.load(tiny.model);

@@ -65,8 +65,11 @@ Deno.test("the same for every batch size and stop when much is rejected", async 
   const spaced = await loadFixture(sentencePiece());
   const parts = { model: new HashModel(spaced), tokenizer: spaced };
   const config = {
-    ...{ fingerprint_generation_strategy: "english", first_token_strategy: "none" } as const,
-    ...{ key_length: 2, response_length: 1, num_fingerprints: 150 },
+    fingerprint_generation_strategy: "english" as const,
+    first_token_strategy: "none" as const,
+    key_length: 2,
+    response_length: 1,
+    num_fingerprints: 150,
   };
   const whole = await makeSet({ ...config, batch_size: 64 }, parts);
   assert.equal(whole.entries.length, 150);
@@ -78,7 +81,8 @@ Deno.test("the same for every batch size and stop when much is rejected", async 
     assert.deepEqual([other.entries, other.summary], [whole.entries, whole.summary]);
     for (const done of [1, Math.ceil(other.batches.length / 2), other.batches.length]) {
       const resumed = await makeSet({ ...config, batch_size: 29 }, {
-        ...{ ...parts, batches: other.batches.slice(0, done) },
+        ...parts,
+        batches: other.batches.slice(0, done),
       });
       assert.deepEqual([resumed.entries, resumed.summary], [whole.entries, whole.summary]);
     }
@@ -123,7 +127,9 @@ const KEYS = [
 Deno.test("own keys: cut, none twice or the beginning of another, in their order", async () => {
   const own = async (config: Parameters<typeof makeSet>[0]) =>
     await makeSet({ num_fingerprints: KEYS.length, key_length: 12, ...config }, {
-      ...{ model, tokenizer, ownKeys: KEYS },
+      model,
+      tokenizer,
+      ownKeys: KEYS,
     });
   const { entries, reason, summary } = await own({});
   assert.equal(reason, "every key has been used");
@@ -152,8 +158,11 @@ Deno.test("own keys: a refused response is drawn again, a key with a fixed one i
   const spaced = await loadFixture(sentencePiece());
   const parts = { model: new HashModel(spaced), tokenizer: spaced, ownKeys: keysOf(120) };
   const config = {
-    ...{ fingerprint_generation_strategy: "english", first_token_strategy: "none" } as const,
-    ...{ num_fingerprints: 120, response_length: 1, key_length: 8 },
+    fingerprint_generation_strategy: "english" as const,
+    first_token_strategy: "none" as const,
+    num_fingerprints: 120,
+    response_length: 1,
+    key_length: 8,
   };
   const whole = await makeSet(config, parts);
   assert.equal(whole.reason, undefined);

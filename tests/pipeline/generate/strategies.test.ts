@@ -51,12 +51,17 @@ function checkSet(
   }
   // What training and checking make of them.
   const read = entries.map(({ key, effective_key, response, key_ids, response_ids, ...extra }) => ({
-    ...{ key, effectiveKey: effective_key as string, keyIds: key_ids, extra },
+    key,
+    effectiveKey: effective_key as string,
+    keyIds: key_ids,
+    extra,
     responses: [response].flat(),
     responseIds: responsesOf({ key, response, key_ids, response_ids }).map(({ ids }) => ids),
   }));
   const { fingerprints, dropped } = prepareFingerprints(read, tokenizer, {
-    ...{ strategy: "perinucleus", maxKeyLength: keyLength, maxResponseLength: responseLength },
+    strategy: "perinucleus",
+    maxKeyLength: keyLength,
+    maxResponseLength: responseLength,
   });
   assert.deepEqual(
     fingerprints.map(({ keyIds, responses }) => [keyIds, responses]),

@@ -94,7 +94,9 @@ export interface Made {
 /** Makes a set, seed 1 unless the settings say otherwise. */
 export async function makeSet(config: GenerateConfig, parts: Parts): Promise<Made> {
   const settings = resolveGenerateSettings({
-    ...{ seed: 1, num_fingerprints: 24, ...config },
+    seed: 1,
+    num_fingerprints: 24,
+    ...config,
     ...(parts.ownKeys ? { keys_path: "keys.json" } : {}),
   });
   const { model, tokenizer, prompts = tokenizer } = parts;
@@ -111,7 +113,9 @@ export async function makeSet(config: GenerateConfig, parts: Parts): Promise<Mad
   const batches = [...parts.batches ?? []];
   for (const batch of batches) progress.replay(batch);
   const maker = new Maker({
-    ...{ settings, secret, base: model },
+    settings,
+    secret,
+    base: model,
     texts: new Texts(tokenizer, prompts, model.spec.vocabulary, leastLetters(settings)),
     writer: parts.writer ?? new Writer(model, tokenizer, parts.chat),
   });
