@@ -5,16 +5,17 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { check, type CheckConfig } from "./pipeline/check.ts";
-import type { FinetuneConfig } from "./pipeline/config.ts";
-import type { HubProgress } from "./engine/io/hub.ts";
-import { dryRun } from "./pipeline/dry_run.ts";
-import { finetune, type FinetuneEvent } from "./pipeline/finetune.ts";
-import { CHECK_FLAGS, FINETUNE_FLAGS, type Flag, GENERATE_FLAGS } from "./pipeline/flags.ts";
-import { NotEnoughFingerprintsError } from "./pipeline/generate/errors.ts";
-import { type GenerateEvent, generateFingerprints } from "./pipeline/generate/generate.ts";
-import type { GenerateConfig } from "./pipeline/generate/settings.ts";
-import { summaryText } from "./pipeline/generate/summary.ts";
+import { askForVulkan, calmPolling } from "./cli/host.ts";
+import { check, type CheckConfig } from "./pipeline/measure/check.ts";
+import type { FinetuneConfig } from "./pipeline/settings/finetune.ts";
+import type { HubProgress } from "./pipeline/hub/hub.ts";
+import { dryRun } from "./pipeline/run/dry_run.ts";
+import { finetune, type FinetuneEvent } from "./pipeline/run/finetune.ts";
+import { CHECK_FLAGS, FINETUNE_FLAGS, type Flag, GENERATE_FLAGS } from "./pipeline/settings/flags.ts";
+import { NotEnoughFingerprintsError } from "./pipeline/fingerprints/generate/errors.ts";
+import { type GenerateEvent, generateFingerprints } from "./pipeline/fingerprints/generate/generate.ts";
+import type { GenerateConfig } from "./pipeline/fingerprints/generate/settings.ts";
+import { summaryText } from "./pipeline/fingerprints/generate/summary.ts";
 import {
   checkText,
   droppedLines,
@@ -26,8 +27,8 @@ import {
   memoryLines,
   profileTable,
   verdict,
-} from "./pipeline/report.ts";
-import { ResultsExistError } from "./pipeline/results.ts";
+} from "./pipeline/report/report.ts";
+import { ResultsExistError } from "./pipeline/run/results.ts";
 
 type Values = Record<string, string | number | boolean | undefined>;
 
@@ -330,7 +331,10 @@ function program(done: (code: number) => void): Command {
     run: (values: Values) => Promise<number>,
   ) => {
     const command = whorl.command(name).description(text).exitOverride().copyInheritedSettings(whorl);
-    addFlags(command, flags).action(async (values: Values) => done(await run(values)));
+    addFlags(command, flags).action(async (values: Values) => {
+      if (values.webgpu === "dawn") calmPolling();
+      done(await run(values));
+    });
   };
   add(
     "finetune",
@@ -349,6 +353,7 @@ async function main(args: string[]): Promise<number> {
     /^--[a-z]/.test(arg) ? arg.replace(/^[^=]+/, (name) => "--" + name.slice(2).replaceAll("-", "_")) : arg
   );
   let code = 0;
+  await askForVulkan();
   try {
     await program((result) => code = result).parseAsync(normal, { from: "user" });
     return code;

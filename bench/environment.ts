@@ -1,5 +1,5 @@
 /** What a measurement was made on. */
-import { openGpu } from "../pipeline/gpu.ts";
+import { openGpu } from "../pipeline/gpu/open.ts";
 
 /** Everything a figure needs beside it. */
 export interface Environment {

@@ -1,6 +1,6 @@
 /** Matrix products by shape and tile, in GFLOP/s and as a share of what the adapter multiplies and adds at best. */
 import { chooseGemmTile, GEMM_TILES, type GemmTile, gemmTileRuns } from "../engine/ops/matmul.ts";
-import { openGpu } from "../pipeline/gpu.ts";
+import { openGpu } from "../pipeline/gpu/open.ts";
 import type { Benchmark, BenchOptions, BenchResult } from "./benchmark.ts";
 import { type CountedShape, demoShapes, totalFlops } from "./gemm_shapes.ts";
 import { gemmFlops, gemmName, timeGemm } from "./gemm_timing.ts";

@@ -1,5 +1,4 @@
 /** Which matrix products some work dispatches. */
-import { observeDispatches } from "../engine/gpu/recorder.ts";
 import type { Gpu } from "../engine/gpu/context.ts";
 import { Model } from "../mod.ts";
 import { randomFingerprints, withRandomModel } from "./demo_shape.ts";
@@ -11,20 +10,20 @@ export interface CountedShape extends GemmShape {
 }
 
 /** Every shape that `work` dispatches, those with most operations first. */
-export async function countGemms(work: () => Promise<unknown>): Promise<CountedShape[]> {
+export async function countGemms(gpu: Gpu, work: () => Promise<unknown>): Promise<CountedShape[]> {
   const shapes = new Map<string, CountedShape>();
-  observeDispatches(({ kernel, constants }, { params: { M, N, K } }) => {
+  gpu.onDispatch = ({ kernel, constants }, { params: { M, N, K } }) => {
     if (!kernel.name.startsWith("gemm_")) return;
     const layout = constants.A_T ? "TN" : constants.B_T ? "NT" : "NN";
     const shape = { layout, bf16: Boolean(constants.B_BF16), M, N, K } as const;
     const counted = shapes.get(gemmName(shape)) ?? { ...shape, count: 0 };
     counted.count++;
     shapes.set(gemmName(shape), counted);
-  });
+  };
   try {
     await work();
   } finally {
-    observeDispatches(undefined);
+    gpu.onDispatch = undefined;
   }
   return [...shapes.values()].sort((a, b) => totalFlops([b]) - totalFlops([a]));
 }
@@ -42,6 +41,6 @@ export function demoShapes(gpu: Gpu): Promise<CountedShape[]> {
   return withRandomModel(async (dir) => {
     using model = await Model.load(gpu, dir);
     const examples = randomFingerprints(DEMO_STEP.fingerprints, DEMO_STEP.tokens);
-    return await countGemms(() => model.lossAndGradients(examples));
+    return await countGemms(gpu, () => model.lossAndGradients(examples));
   });
 }

@@ -1,8 +1,8 @@
 /** Decoding with a cache: tokens a second for prompts and for new tokens, and how the cost grows with what is there. */
 import { fileURLToPath } from "node:url";
 import { Model } from "../mod.ts";
-import { openGpu } from "../pipeline/gpu.ts";
-import { formatBytes } from "../pipeline/report.ts";
+import { openGpu } from "../pipeline/gpu/open.ts";
+import { formatBytes } from "../pipeline/report/report.ts";
 import type { Benchmark, BenchOptions } from "./benchmark.ts";
 import { DEMO_SHAPE, withRandomModel } from "./demo_shape.ts";
 import { countGemms, totalFlops } from "./gemm_shapes.ts";
@@ -71,8 +71,8 @@ export const generateBenchmark: Benchmark = {
         ms.push(median(times));
       }
       const rates = await measureRates(gpu);
-      const prefillFlops = totalFlops(await countGemms(() => time(1)));
-      const stepFlops = totalFlops(await countGemms(() => time(2))) - prefillFlops;
+      const prefillFlops = totalFlops(await countGemms(gpu, () => time(1)));
+      const stepFlops = totalFlops(await countGemms(gpu, () => time(2))) - prefillFlops;
       const weightBytes = model.parameters.bytes.weights;
       options.progress("generate: Transformers");
       const other = await peer(dir, options);

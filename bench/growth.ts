@@ -1,11 +1,11 @@
 /** How the optimizer step's time and memory grow with tokens, width, layers and vocabulary, each alone. */
 import { join } from "node:path";
 import type { Gpu } from "../engine/gpu/context.ts";
-import { exampleSequences } from "../engine/train/examples.ts";
+import { exampleSequences } from "../engine/model/examples.ts";
 import { planTraining } from "../engine/train/plan.ts";
 import { type Example, Model, Trainer } from "../mod.ts";
-import { openGpu } from "../pipeline/gpu.ts";
-import { formatBytes } from "../pipeline/report.ts";
+import { openGpu } from "../pipeline/gpu/open.ts";
+import { formatBytes } from "../pipeline/report/report.ts";
 import type { Benchmark, BenchOptions, BenchResult } from "./benchmark.ts";
 import { randomStream } from "./demo_shape.ts";
 import { countGemms, totalFlops } from "./gemm_shapes.ts";
@@ -100,7 +100,7 @@ async function measure(gpu: Gpu, sizes: Sizes, rounds: number): Promise<Point> {
     gpu.resetPeak();
     using trainer = new Trainer(model, { learningRate: 1e-5, totalSteps: 1000 });
     const examples = fingerprints(sizes);
-    const flops = totalFlops(await countGemms(() => trainer.step(examples)));
+    const flops = totalFlops(await countGemms(gpu, () => trainer.step(examples)));
     const times: number[] = [];
     let total = 0;
     while (times.length < rounds && (times.length < FEWEST || total < ENOUGH_MS)) {

@@ -16,11 +16,11 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { modelSpec } from "../engine/models/families.ts";
 import { Model, type StepResult, Trainer } from "../mod.ts";
-import { resolveSettings } from "../pipeline/config.ts";
-import { openGpu } from "../pipeline/gpu.ts";
-import { chooseMemory, memoryLimit } from "../pipeline/memory_plan.ts";
-import { formatBytes, formatTable, memoryLines } from "../pipeline/report.ts";
-import { workloadOf } from "../pipeline/train_fingerprints.ts";
+import { resolveSettings } from "../pipeline/settings/finetune.ts";
+import { openGpu } from "../pipeline/gpu/open.ts";
+import { chooseMemory, memoryLimit } from "../pipeline/run/memory_plan.ts";
+import { formatBytes, formatTable, memoryLines } from "../pipeline/report/report.ts";
+import { workloadOf } from "../pipeline/run/train.ts";
 import { environment } from "./environment.ts";
 import { countGemms, totalFlops } from "./gemm_shapes.ts";
 import { MODEL_SHAPES } from "./model_shapes.ts";
@@ -111,7 +111,7 @@ try {
     const began = performance.now();
     const { loss, gradNorm } = await timed(`optimizer step ${step}`, async () => {
       let result!: StepResult;
-      flops = totalFlops(await countGemms(async () => result = await trainer.step(examples)));
+      flops = totalFlops(await countGemms(gpu, async () => result = await trainer.step(examples)));
       return result;
     });
     stepSeconds = (performance.now() - began) / 1000;

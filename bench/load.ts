@@ -2,9 +2,9 @@
 import { join } from "node:path";
 import { modelSpec } from "../engine/models/families.ts";
 import { openModelDir } from "../engine/io/model_dir.ts";
-import { loadParameters } from "../engine/train/load.ts";
-import { Parameters, type StorageOptions } from "../engine/train/params.ts";
-import { openGpu } from "../pipeline/gpu.ts";
+import { loadParameters } from "../engine/model/load.ts";
+import { Parameters, type StorageOptions } from "../engine/model/parameters.ts";
+import { openGpu } from "../pipeline/gpu/open.ts";
 import type { Benchmark, BenchOptions, BenchResult } from "./benchmark.ts";
 import { MODEL_SHAPES } from "./model_shapes.ts";
 import { writeRandomModel } from "./random_checkpoint.ts";

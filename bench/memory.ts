@@ -3,11 +3,11 @@ import { join } from "node:path";
 import { writeSafetensors } from "../engine/io/safetensors_writer.ts";
 import { modelSpec } from "../engine/models/families.ts";
 import { parameterSpecs } from "../engine/models/spec.ts";
-import { exampleSequences } from "../engine/train/examples.ts";
+import { exampleSequences } from "../engine/model/examples.ts";
 import { planTraining } from "../engine/train/plan.ts";
 import { Model, Trainer } from "../mod.ts";
-import { openGpu } from "../pipeline/gpu.ts";
-import { formatBytes } from "../pipeline/report.ts";
+import { openGpu } from "../pipeline/gpu/open.ts";
+import { formatBytes } from "../pipeline/report/report.ts";
 import type { Benchmark } from "./benchmark.ts";
 import { DEMO_SHAPE, randomFingerprints } from "./demo_shape.ts";
 

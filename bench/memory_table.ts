@@ -5,10 +5,10 @@
  */
 import { modelSpec } from "../engine/models/families.ts";
 import { parameterSpecs } from "../engine/models/spec.ts";
-import { resolveSettings } from "../pipeline/config.ts";
-import { assumedLengths } from "../pipeline/dry_run.ts";
-import { memoryLayouts } from "../pipeline/memory_plan.ts";
-import { workloadOf } from "../pipeline/train_fingerprints.ts";
+import { resolveSettings } from "../pipeline/settings/finetune.ts";
+import { assumedLengths } from "../pipeline/run/dry_run.ts";
+import { memoryLayouts } from "../pipeline/run/memory_plan.ts";
+import { workloadOf } from "../pipeline/run/train.ts";
 import { MODEL_SHAPES } from "./model_shapes.ts";
 
 /** As most GPUs bind. */

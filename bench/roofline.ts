@@ -4,7 +4,7 @@ import { defineKernel } from "../engine/gpu/kernel.ts";
 import { Recorder, type Recording } from "../engine/gpu/recorder.ts";
 import { Slot } from "../engine/gpu/pool.ts";
 import { copySlot } from "../engine/gpu/transfer.ts";
-import { openGpu } from "../pipeline/gpu.ts";
+import { openGpu } from "../pipeline/gpu/open.ts";
 import type { Benchmark, BenchOptions, BenchResult } from "./benchmark.ts";
 import { median, significant } from "./statistics.ts";
 

@@ -12,11 +12,11 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { saveAtomic } from "../engine/io/atomic.ts";
-import type { FinetuneConfig } from "../pipeline/config.ts";
-import { finetune, type Measurement } from "../pipeline/finetune.ts";
-import { generateFingerprints } from "../pipeline/generate/generate.ts";
-import { openGpu } from "../pipeline/gpu.ts";
-import { formatTable } from "../pipeline/report.ts";
+import type { FinetuneConfig } from "../pipeline/settings/finetune.ts";
+import { finetune, type Measurement } from "../pipeline/run/finetune.ts";
+import { generateFingerprints } from "../pipeline/fingerprints/generate/generate.ts";
+import { openGpu } from "../pipeline/gpu/open.ts";
+import { formatTable } from "../pipeline/report/report.ts";
 import { type Environment, environment } from "./environment.ts";
 import { scalabilityPlot } from "./scalability_plot.ts";
 

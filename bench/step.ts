@@ -1,6 +1,6 @@
 /** The optimizer step of fingerprinting on the demo shape, beside the peers a user could pick instead. */
 import { fileURLToPath } from "node:url";
-import { openGpu } from "../pipeline/gpu.ts";
+import { openGpu } from "../pipeline/gpu/open.ts";
 import type { Benchmark, BenchOptions, BenchResult } from "./benchmark.ts";
 import { DEMO_STEP, demoShapes, totalFlops } from "./gemm_shapes.ts";
 import { pythonWith } from "./python.ts";

@@ -13,7 +13,7 @@ import {
   gemmTileRuns,
   type TileRule,
 } from "../engine/ops/matmul.ts";
-import { openGpu } from "../pipeline/gpu.ts";
+import { openGpu } from "../pipeline/gpu/open.ts";
 import type { Benchmark, BenchOptions, BenchResult } from "./benchmark.ts";
 import { environment } from "./environment.ts";
 import { fitTileRules, tableSource, type Thresholds } from "./gemm_rules.ts";

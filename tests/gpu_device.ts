@@ -2,14 +2,17 @@
  * Devices for tests. Deno runs every test file in its own isolate, so `sharedGpu` is one device a file.
  * WHORL_TEST_WEBGPU=dawn runs the tests on Dawn, which `deno test --no-lock` fetches if need be.
  */
-import { type Gpu, type GpuOptions, openGpu } from "../engine/gpu/context.ts";
-import { createDawn, openDawn } from "../pipeline/dawn.ts";
+import type { Gpu } from "../engine/gpu/context.ts";
+import { openGpu, type OpenOptions } from "../engine/ops/target.ts";
+import { calmPolling } from "../cli/host.ts";
+import { createDawn, openDawn } from "../pipeline/gpu/dawn.ts";
 
 // Without it Deno may fall back to GL on a machine whose Vulkan driver is missing.
 Deno.env.set("DENO_WEBGPU_BACKEND", "vulkan");
 
 /** The tests run on Dawn. */
 export const onDawn: boolean = Deno.env.get("WHORL_TEST_WEBGPU") === "dawn";
+if (onDawn) calmPolling();
 const open = onDawn ? openDawn : openGpu;
 
 let shared: Promise<Gpu> | undefined;
@@ -20,7 +23,7 @@ export function sharedGpu(): Promise<Gpu> {
 }
 
 /** A device of its own, for tests that break it: the first error of a {@link Gpu} stays. */
-export function freshGpu(options: GpuOptions = {}): Promise<Gpu> {
+export function freshGpu(options: OpenOptions = {}): Promise<Gpu> {
   return open(options);
 }
 

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { memoryTable } from "../bench/memory_table.ts";
 import { modelSpec } from "../engine/models/families.ts";
-import { CHECK_FLAGS, FINETUNE_FLAGS, GENERATE_FLAGS } from "../pipeline/flags.ts";
-import { RECIPES } from "../pipeline/recipes.ts";
+import { CHECK_FLAGS, FINETUNE_FLAGS, GENERATE_FLAGS } from "../pipeline/settings/flags.ts";
+import { RECIPES } from "../pipeline/settings/recipes.ts";
 
 const readme = await Deno.readTextFile(new URL("../README.md", import.meta.url));
 

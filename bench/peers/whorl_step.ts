@@ -1,7 +1,7 @@
 /** Our own side of the step benchmark, in a process of its own as the peers are. */
 import { parseArgs } from "node:util";
 import { Model, Trainer } from "../../mod.ts";
-import { openGpu } from "../../pipeline/gpu.ts";
+import { openGpu } from "../../pipeline/gpu/open.ts";
 import { randomFingerprints, withRandomModel } from "../demo_shape.ts";
 import { servePeer } from "./peer_loop.ts";
 

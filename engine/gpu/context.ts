@@ -1,7 +1,6 @@
 import { DeviceLostError, GpuUnavailableError, GpuValidationError, OutOfMemoryError } from "./errors.ts";
 import { acceptedExtensions } from "./extensions.ts";
-import { chooseMatrixUnit, MATRIX_FEATURES, type MatrixType, type MatrixUnit } from "./matrix_unit.ts";
-import type { KernelForce } from "./target.ts";
+import type { KernelVariant, Launch } from "./variant.ts";
 
 /** What `navigator.gpu` is, of any WebGPU implementation. */
 export type WebGpu = GPU;
@@ -15,12 +14,12 @@ export interface GpuOptions {
   adapterInfo?: GPUAdapterInfo;
   /** Called by {@link Gpu.dispose}, to hand an injected device's ownership over. */
   onDispose?: () => void;
-  /** Large products run on matrix units, their operands rounded to this. Default: everything is f32. */
-  matrix?: MatrixType;
+  /** Device features to ask for beside those that the engine always wants, where the adapter has them. */
+  features?: readonly string[];
   /** Lowers limits of the device, to see how the program behaves on a smaller one. */
   limits?: Partial<GpuLimits>;
-  /** Kernel variants to use, whatever suits the adapter. */
-  force?: KernelForce;
+  /** What the ops choose kernels by, made of the open device; may throw GpuUnavailableError. */
+  kernels?: (gpu: Gpu) => object;
 }
 
 /** The limits that the engine plans with. */
@@ -63,9 +62,12 @@ export class Gpu {
   readonly hasTimestamps: boolean;
   /** WGSL's subgroup functions can be used, on at least 8 invocations. */
   readonly hasSubgroups: boolean;
-  /** What large products run on instead of f32 arithmetic, if that was asked for. */
-  readonly matrix: MatrixUnit | undefined;
-  readonly force: KernelForce;
+  /** What the ops choose kernels by; nothing in this room reads it. */
+  readonly kernels: object;
+  /** What the adapter says of itself, the implementation's own additions included. */
+  readonly adapterInfo: Readonly<Record<string, unknown>>;
+  /** Sees every dispatch of this GPU as it is encoded; for benchmarks and tests. */
+  onDispatch: ((variant: KernelVariant, launch: Launch) => void) | undefined;
   /** Compiled pipelines of the device by variant key. Only engine/gpu/ uses it. */
   readonly pipelines: Map<string, PipelineEntry>;
   #allocatedBytes = 0;
@@ -87,8 +89,7 @@ export class Gpu {
     this.isSoftware = info?.isFallbackAdapter === true || SOFTWARE_ADAPTER.test(this.name);
     this.hasTimestamps = device.features.has("timestamp-query");
     this.hasSubgroups = device.features.has("subgroups") && (info?.subgroupMinSize ?? 0) >= 8;
-    this.matrix = options.matrix && chooseMatrixUnit(options.matrix, device, info);
-    this.force = options.force ?? {};
+    this.adapterInfo = (info ?? {}) as unknown as Readonly<Record<string, unknown>>;
     this.pipelines = devicePipelines.get(device) ?? new Map();
     devicePipelines.set(device, this.pipelines);
     this.#onDispose = options.onDispose ?? (() => {});
@@ -100,6 +101,7 @@ export class Gpu {
     limits.maxBufferSize -= limits.maxBufferSize % 256;
     limits.maxStorageBufferBindingSize -= limits.maxStorageBufferBindingSize % 256;
     this.limits = limits;
+    this.kernels = options.kernels?.(this) ?? {};
     device.lost.then((lost) => {
       this.#fail(-1, new DeviceLostError(`the GPU device was lost (${lost.reason}): ${lost.message}`));
     });
@@ -108,6 +110,11 @@ export class Gpu {
       const { message } = (event as GPUUncapturedErrorEvent).error;
       this.#fail(this.#order++, new GpuValidationError(`uncaptured WebGPU error: ${message}`));
     });
+  }
+
+  /** The device was opened with this feature. */
+  hasFeature(name: string): boolean {
+    return this.device.features.has(name as GPUFeatureName);
   }
 
   #fail(order: number, error: Error): void {
@@ -259,13 +266,20 @@ export function storageUsage(): GPUBufferUsageFlags {
  */
 export async function requestDevice(
   webgpu: WebGpu,
-  { powerPreference = "high-performance", matrix }: GpuOptions,
+  { powerPreference = "high-performance", features = [] }: GpuOptions,
 ): Promise<{ device: GPUDevice; adapterInfo: GPUAdapterInfo } | undefined> {
   const adapter = await webgpu.requestAdapter({ powerPreference });
   if (!adapter) return undefined;
+  if (isOpenGl(adapter)) {
+    throw new GpuUnavailableError(
+      `the adapter ${adapter.info.description} is OpenGL's: no Vulkan driver was found. Whorl needs the one of your GPU's ` +
+        "vendor, or the software driver (Debian, Ubuntu: apt-get install mesa-vulkan-drivers); with " +
+        "DENO_WEBGPU_BACKEND=vulkan in the environment OpenGL is never taken",
+    );
+  }
   const requiredLimits: Record<string, number> = {};
   for (const name of LIMIT_NAMES) requiredLimits[name] = adapter.limits[name];
-  const wanted = ["timestamp-query", "subgroups", ...(matrix ? MATRIX_FEATURES : [])] as GPUFeatureName[];
+  const wanted = ["timestamp-query", "subgroups", ...features] as GPUFeatureName[];
   const listed = wanted.filter((name) => adapter.features.has(name));
   const request = (requiredFeatures: GPUFeatureName[]) =>
     adapter.requestDevice({ requiredLimits, requiredFeatures });
@@ -280,9 +294,15 @@ export async function requestDevice(
   }
 }
 
+/** Limits and features by which Deno's OpenGL fallback (wgpu's GLES backend) is told from Vulkan; info doesn't say it. */
+function isOpenGl({ limits, features }: GPUAdapter): boolean {
+  const onVulkan = ["shader-f16", "bgra8unorm-storage", "rg11b10ufloat-renderable"] as const;
+  return limits.maxBindingsPerBindGroup === 0xffffffff && !onVulkan.some((name) => features.has(name));
+}
+
 /**
  * Opens the adapter with its own maximal limits, or takes the injected device.
- * @throws GpuUnavailableError when there is no WebGPU, no adapter, or no matrix unit of the type asked for.
+ * @throws GpuUnavailableError when there is no WebGPU, no adapter, or what `kernels` throws.
  */
 export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
   if (options.device) {

@@ -1,42 +1,12 @@
-import { type ExpandedSource, expandTemplate, type TemplateConstants } from "./template.ts";
+import { expandTemplate } from "./template.ts";
 import type { Gpu, PipelineEntry } from "./context.ts";
 import { directivesOf } from "./extensions.ts";
+import type { Kernel, KernelBinding, KernelVariant, ParamField } from "./variant.ts";
 
-/** One storage binding of a kernel, as its WGSL declares it. */
-export interface KernelBinding {
-  name: string;
-  index: number;
-  access: "read" | "read_write";
-}
+export type { Kernel, KernelBinding, KernelVariant, ParamField };
 
-/** One 4-byte field of a kernel's `struct Params`. */
-export interface ParamField {
-  name: string;
-  type: "u32" | "i32" | "f32";
-}
-
-/** A kernel family with constants filled in: data only, so it can be recorded without a device. */
-export interface KernelVariant {
-  readonly kernel: Kernel;
-  readonly key: string;
-  readonly constants: TemplateConstants;
-  readonly source: ExpandedSource;
-  readonly bindings: readonly KernelBinding[];
-  readonly params: readonly ParamField[];
-}
-
-/** A compute kernel declared by its WGSL file; bindings and params are read from the source, the one truth. */
-export interface Kernel {
-  readonly name: string;
-  variant(constants?: TemplateConstants): KernelVariant;
-}
-
-const registry: Kernel[] = [];
-
-/** Every kernel declared so far, for tests that must see each of them run. */
-export function registeredKernels(): readonly Kernel[] {
-  return registry;
-}
+/** Names taken: pipelines are cached by name. */
+const names = new Set<string>();
 
 /**
  * Declares a kernel. `source` is a WGSL template with one entry point `name`; constants given to
@@ -46,21 +16,22 @@ export function registeredKernels(): readonly Kernel[] {
 export function defineKernel(
   definition: { name: string; file: string; source: string; includes?: Readonly<Record<string, string>> },
 ): Kernel {
-  if (registry.some(({ name }) => name === definition.name)) {
+  if (names.has(definition.name)) {
     throw new TypeError(`kernel "${definition.name}" is defined twice; pipelines are cached by name`);
   }
+  names.add(definition.name);
   const variants = new Map<string, KernelVariant>();
   const kernel: Kernel = {
     name: definition.name,
     variant(constants = {}) {
-      const names = Object.keys(constants).sort();
+      const keys = Object.keys(constants).sort();
       const key = `${definition.name}(${
         // true and 1 are different WGSL
-        names.map((name) => `${name}=${constants[name]}`).join(",")})`;
+        keys.map((name) => `${name}=${constants[name]}`).join(",")})`;
       let variant = variants.get(key);
       if (!variant) {
         const source = expandTemplate(definition.file, definition.source, constants, definition.includes);
-        const header = names.map((name) => {
+        const header = keys.map((name) => {
           const value = constants[name];
           return typeof value === "boolean"
             ? `const ${name}: bool = ${value};`
@@ -76,7 +47,6 @@ export function defineKernel(
       return variant;
     },
   };
-  registry.push(kernel);
   return kernel;
 }
 

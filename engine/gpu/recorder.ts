@@ -1,11 +1,23 @@
 import type { Gpu, PipelineEntry } from "./context.ts";
-import { compileKernel, type KernelVariant, paramsBytes, writeParams } from "./kernel.ts";
+import { compileKernel, paramsBytes, writeParams } from "./kernel.ts";
 import { Pool, Slot } from "./pool.ts";
 import { type KernelSpan, Profiler } from "./profiler.ts";
-import type { KernelTarget } from "./target.ts";
+import type { KernelVariant, Launch } from "./variant.ts";
 import { encodeCopies, ReadbackBuffer, type SlotCopy } from "./transfer.ts";
 
-export type { KernelTarget };
+export type { Launch };
+
+/** What a recording may depend on besides shapes: a {@link Gpu} is one, a literal does for a plan. */
+export interface KernelTarget {
+  /** A software rasteriser: other kernel variants are faster there. */
+  readonly isSoftware: boolean;
+  /** Kernels may use subgroup functions, on at least 8 invocations. */
+  readonly hasSubgroups?: boolean;
+  /** The largest buffer that can be bound; larger parameters are split into row shards. */
+  readonly maxBindingBytes?: number;
+  /** What the ops choose kernels by; nothing in this room reads it. */
+  readonly kernels?: object;
+}
 
 /** A buffer, or a window of one (`byteOffset` a multiple of 256), bound to a kernel. */
 export type Binding = Slot | { slot: Slot; byteOffset: number; bytes: number };
@@ -18,16 +30,10 @@ export function dim<S>(value: Dim<S>, sizes: S): number {
   return typeof value === "number" ? value : value(sizes);
 }
 
-/** What one dispatch needs in one run; `null` skips it. */
-export interface Launch {
-  params: Readonly<Record<string, number>>;
-  /** Workgroups: a count that is folded into two dimensions, or explicit dimensions. */
-  groups: number | readonly [number, number, number];
-}
-
 interface Dispatch<S> {
   variant: KernelVariant;
   bindings: Binding[];
+  /** `null` skips it. */
   launch: (sizes: S) => Launch | null;
   /** Rough floating-point operations, for slicing submits. */
   work: (sizes: S) => number;
@@ -237,7 +243,7 @@ export class Recording<S> {
   ) {
     const grid = foldGroups(launch.groups, this.gpu.limits.maxComputeWorkgroupsPerDimension);
     if (grid.includes(0)) return;
-    onDispatch?.(variant, launch);
+    this.gpu.onDispatch?.(variant, launch);
     pass.setPipeline(entry.pipeline);
     pass.setBindGroup(0, group, [uniformOffset]);
     pass.dispatchWorkgroups(...grid);
@@ -279,11 +285,4 @@ export function foldGroups(groups: Launch["groups"], limit: number): [number, nu
   const y = Math.ceil(groups / limit);
   if (y > limit) throw new RangeError(`${groups} workgroups don't fit two dimensions of ${limit}`);
   return [Math.ceil(groups / y), y, 1];
-}
-
-let onDispatch: ((variant: KernelVariant, launch: Launch) => void) | undefined;
-
-/** For tests: sees every dispatch that is encoded. */
-export function observeDispatches(observer: typeof onDispatch): void {
-  onDispatch = observer;
 }

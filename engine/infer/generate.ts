@@ -1,8 +1,8 @@
 import { NAN_TOKEN } from "../ops/argmax.ts";
-import { type Sequence, splitMicroBatches } from "../train/batch.ts";
-import { checkTokens } from "../train/limits.ts";
-import type { Model } from "../train/model.ts";
-import { Pass } from "../train/pass.ts";
+import { type Sequence, splitMicroBatches } from "../model/batch.ts";
+import { checkTokens } from "../model/limits.ts";
+import type { Model } from "../model/model.ts";
+import { Pass } from "../model/pass.ts";
 import { cacheRows, KvCache } from "./kv_cache.ts";
 import { drawToken, type Sampling, tokenUniform } from "./sample.ts";
 

@@ -2,7 +2,7 @@ import type { Gpu } from "../gpu/context.ts";
 import { Slot } from "../gpu/pool.ts";
 import type { KernelTarget } from "../gpu/recorder.ts";
 import type { ModelSpec } from "../models/spec.ts";
-import type { PassCache } from "../train/pass.ts";
+import type { PassCache } from "../model/pass.ts";
 
 /** Bytes that all caches of a group of sequences may take together. */
 const CACHE_BYTES = { software: 256 << 20, hardware: 2 ** 31 };

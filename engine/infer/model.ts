@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { readJson } from "../io/json_file.ts";
-import { Model as TrainableModel } from "../train/model.ts";
+import { Model as TrainableModel } from "../model/model.ts";
 import { generate, type GenerateOptions } from "./generate.ts";
 import { softmax } from "./sample.ts";
 

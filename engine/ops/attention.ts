@@ -26,6 +26,7 @@ const forwardKernel = define("attention_forward", forwardSource);
 const deltaKernel = define("attention_delta", deltaSource);
 const backwardQKernel = define("attention_backward_q", backwardQSource);
 const backwardKvKernel = define("attention_backward_kv", backwardKvSource);
+import { kernelSettings } from "./target.ts";
 
 /** vec4s of a head's output that one invocation owns: 32 dimensions. */
 const CHUNK4 = 8;
@@ -48,7 +49,9 @@ export function attentionTile(target: KernelTarget): number {
 }
 
 /** The tile, and whether its invocations share what all of them need. */
-function tileConstants({ isSoftware, hasSubgroups, force }: KernelTarget): { TILE: number; SHARE: boolean } {
+function tileConstants(target: KernelTarget): { TILE: number; SHARE: boolean } {
+  const { isSoftware, hasSubgroups } = target;
+  const { force } = kernelSettings(target);
   const choice = force?.attention ?? (isSoftware ? hasSubgroups ? "shared" : "lanes" : "workgroup");
   return { TILE: choice === "workgroup" ? 32 : 8, SHARE: choice === "shared" };
 }

@@ -1,6 +1,7 @@
 import type { Slot } from "../gpu/pool.ts";
 import { type Binding, type Dim, dim, type KernelTarget, type Recorder } from "../gpu/recorder.ts";
 import type { Matrix } from "../tensor/matrix.ts";
+import { kernelSettings } from "./target.ts";
 
 /** How the operands lie: NT is y = x·Wᵀ (forward), NN is dx = dy·W, TN is dW = dyᵀ·x. */
 export type GemmLayout = "NT" | "NN" | "TN";
@@ -40,11 +41,16 @@ function canVectorize<S>({ layout, a, b, c, m, n, k }: Gemm<S>): boolean {
 }
 
 /** The form of a product. @throws TypeError for TN with a bf16 operand. */
-export function gemmForm<S>(product: Gemm<S>, { force }: KernelTarget): GemmForm {
+export function gemmForm<S>(product: Gemm<S>, target: KernelTarget): GemmForm {
   const { layout, b, bias } = product;
   const bf16 = b.bf16 ?? false;
   if (bf16 && layout === "TN") throw new TypeError("TN takes no bf16 operand");
-  return { layout, vec: force?.cell !== 1 && canVectorize(product), bf16, bias: bias !== undefined };
+  return {
+    layout,
+    vec: kernelSettings(target).force?.cell !== 1 && canVectorize(product),
+    bf16,
+    bias: bias !== undefined,
+  };
 }
 
 /** What shaders/gemm_io.wgsl binds. */

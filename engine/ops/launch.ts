@@ -1,9 +1,11 @@
 import type { KernelTarget } from "../gpu/recorder.ts";
 import type { HeadMatrix } from "../tensor/matrix.ts";
+import { kernelSettings } from "./target.ts";
 
 /** Constants of kernels that reduce rows (shaders/rows.wgsl): one 8-wide vector of rows, or a workgroup a row. */
-export function rowConstants({ isSoftware, force }: KernelTarget): { THREADS: number; ROWS: number } {
-  const lanes = force?.rows ? force.rows === "lanes" : isSoftware;
+export function rowConstants(target: KernelTarget): { THREADS: number; ROWS: number } {
+  const { force } = kernelSettings(target);
+  const lanes = force?.rows ? force.rows === "lanes" : target.isSoftware;
   return lanes ? { THREADS: 1, ROWS: 8 } : { THREADS: 64, ROWS: 1 };
 }
 
@@ -13,8 +15,8 @@ export function elementGroups(count: number): number {
 }
 
 /** Constant of kernels that read in cells (shaders/cells.wgsl): of four numbers if all these element counts allow it. */
-export function cellConstants({ force }: KernelTarget, ...counts: readonly number[]): { VEC: boolean } {
-  return { VEC: force?.cell !== 1 && counts.every((count) => count % 4 === 0) };
+export function cellConstants(target: KernelTarget, ...counts: readonly number[]): { VEC: boolean } {
+  return { VEC: kernelSettings(target).force?.cell !== 1 && counts.every((count) => count % 4 === 0) };
 }
 
 /** Where vectors of a head matrix may begin, for {@link cellConstants}. */

@@ -32,6 +32,7 @@ const shuffle = defineKernel({
   source: shuffleSource,
   includes,
 });
+import { kernelSettings } from "./target.ts";
 
 /**
  * Tile shapes by name; `outputs` is the [rows, columns] of C that one workgroup computes. Which one is used is in
@@ -112,7 +113,7 @@ export function chooseGemmTile(
   m: number,
   n: number,
 ): GemmTile {
-  const forced = target.force?.gemmTile;
+  const forced = kernelSettings(target).force?.gemmTile;
   if (forced !== undefined) {
     if (!(forced in GEMM_TILES)) throw new RangeError(`no GEMM tile is called "${forced}"`);
     return forced as GemmTile;
@@ -140,8 +141,9 @@ export function gemmVariant(
 /** Records a matrix product, on the adapter's matrix units where that was asked for; `tile` overrides the choice. */
 export function gemm<S>(recorder: Recorder<S>, product: Gemm<S>, tile?: GemmTile): void {
   const { target } = recorder;
-  const isFree = tile === undefined && target.force?.gemmTile === undefined;
-  if (isFree && target.matrix && matrixTakes(product)) return matrixGemm(recorder, product, target.matrix);
+  const { matrix: unit, force } = kernelSettings(target);
+  const isFree = tile === undefined && force?.gemmTile === undefined;
+  if (isFree && unit && matrixTakes(product)) return matrixGemm(recorder, product, unit);
   const { m, n, k, capacityM } = product;
   const form = gemmForm(product, target);
   const name = tile ?? chooseGemmTile(target, form, capacityM, n);

@@ -2,7 +2,7 @@ import ioSource from "../../shaders/gemm_io.wgsl" with { type: "text" };
 import largestSource from "../../shaders/largest_magnitude.wgsl" with { type: "text" };
 import matrixSource from "../../shaders/gemm_subgroup_matrix.wgsl" with { type: "text" };
 import { defineKernel, type KernelVariant } from "../gpu/kernel.ts";
-import type { MatrixUnit } from "../gpu/matrix_unit.ts";
+import type { MatrixUnit } from "./matrix_unit.ts";
 import type { Slot } from "../gpu/pool.ts";
 import { type Dim, dim, type Recorder } from "../gpu/recorder.ts";
 import type { Matrix } from "../tensor/matrix.ts";

@@ -1,7 +1,7 @@
 import { type KernelTarget, Recorder } from "../gpu/recorder.ts";
 import { average } from "../ops/average.ts";
 import { roundingKey } from "../ops/weight_io.ts";
-import type { Parameters } from "./params.ts";
+import type { Parameters } from "../model/parameters.ts";
 
 /** One averaging: weights ← (1 − λ) · weights + λ · initial ones. */
 export interface Averaging {

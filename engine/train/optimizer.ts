@@ -4,8 +4,8 @@ import { type KernelTarget, Recorder, type Recording } from "../gpu/recorder.ts"
 import { type AdamW, adamw } from "../ops/adamw.ts";
 import { globalNorm } from "../ops/global_norm.ts";
 import { roundingKey } from "../ops/weight_io.ts";
-import type { GradientShards } from "./context.ts";
-import { type Parameter, type Parameters, type ParameterShard, roundedBytes } from "./params.ts";
+import type { GradientShards } from "../model/context.ts";
+import { type Parameter, type Parameters, type ParameterShard, roundedBytes } from "../model/parameters.ts";
 
 /** Fixed settings of an optimizer. */
 export interface OptimizerOptions {

@@ -1,12 +1,12 @@
 import { Slot } from "../gpu/pool.ts";
 import type { KernelTarget } from "../gpu/recorder.ts";
 import type { ModelSpec } from "../models/spec.ts";
-import type { PassCapacity } from "./batch.ts";
-import { Gradients } from "./gradients.ts";
-import { type SoftTables, VOCABULARY_CHUNK } from "./head.ts";
+import type { PassCapacity } from "../model/batch.ts";
+import { Gradients } from "../model/gradients.ts";
+import { type SoftTables, VOCABULARY_CHUNK } from "../model/head.ts";
 import { OptimizerState, recordUpdate } from "./optimizer.ts";
-import { type Parameter, Parameters, type StorageOptions } from "./params.ts";
-import { recordPass } from "./pass.ts";
+import { type Parameter, Parameters, type StorageOptions } from "../model/parameters.ts";
+import { recordPass } from "../model/pass.ts";
 
 /** Device memory of a training run by part, in bytes. */
 export interface MemoryPlan {

@@ -2,12 +2,12 @@ import { Slot } from "../gpu/pool.ts";
 import type { Recording } from "../gpu/recorder.ts";
 import { copySlot, GROWTH_BYTES, ReadbackBuffer } from "../gpu/transfer.ts";
 import { type Averaging, recordAveraging } from "./averaging.ts";
-import type { Sequence } from "./batch.ts";
-import { countSupervised, type Example, exampleSequences } from "./examples.ts";
-import { loadParameters } from "./load.ts";
-import type { Model, PreparedBackward } from "./model.ts";
+import type { Sequence } from "../model/batch.ts";
+import { countSupervised, type Example, exampleSequences } from "../model/examples.ts";
+import { loadParameters } from "../model/load.ts";
+import type { Model, PreparedBackward } from "../model/model.ts";
 import { Optimizer, OptimizerState } from "./optimizer.ts";
-import { Parameters } from "./params.ts";
+import { Parameters } from "../model/parameters.ts";
 import { learningRateAt, type Schedule } from "./schedule.ts";
 
 /** Settings of AdamW and its schedule; names and defaults as in PyTorch. */

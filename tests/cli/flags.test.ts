@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { checkConfigSchema } from "../../pipeline/check.ts";
-import { finetuneConfigSchema } from "../../pipeline/config.ts";
-import { CHECK_FLAGS, FINETUNE_FLAGS, GENERATE_FLAGS } from "../../pipeline/flags.ts";
-import { generateConfigSchema } from "../../pipeline/generate/settings.ts";
-import { RECIPES } from "../../pipeline/recipes.ts";
+import { checkConfigSchema } from "../../pipeline/measure/check.ts";
+import { finetuneConfigSchema } from "../../pipeline/settings/finetune.ts";
+import { CHECK_FLAGS, FINETUNE_FLAGS, GENERATE_FLAGS } from "../../pipeline/settings/flags.ts";
+import { generateConfigSchema } from "../../pipeline/fingerprints/generate/settings.ts";
+import { RECIPES } from "../../pipeline/settings/recipes.ts";
 import { whorl } from "./command.ts";
 
 Deno.test("every setting has a flag and every flag a setting", () => {

@@ -1,7 +1,7 @@
 /** The commands on a model of the Hub: a loopback server speaks its API. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { HubServer } from "../hub_server.ts";
+import { HubServer } from "../pipeline/hub/server.ts";
 import { flags, names, whorl } from "./command.ts";
 import { TinyModel } from "./tiny_model.ts";
 

@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import { writeSafetensors } from "../../engine/io/safetensors_writer.ts";
-import { byteLevel } from "../pipeline/tokenizer_fixtures.ts";
+import { byteLevel } from "../pipeline/tokenizer/fixtures.ts";
 import { Random } from "../random.ts";
 import { randomWeights } from "../reference/decoder_shape.ts";
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { Slot } from "../../engine/gpu/pool.ts";
-import { type Binding, foldGroups, observeDispatches, Recorder } from "../../engine/gpu/recorder.ts";
+import { type Binding, foldGroups, Recorder } from "../../engine/gpu/recorder.ts";
 import { sumByKernel } from "../../engine/gpu/profiler.ts";
 import { GROWTH_BYTES, ReadbackBuffer, readSlot } from "../../engine/gpu/transfer.ts";
 import { freshGpu, sharedGpu } from "../gpu_device.ts";
@@ -34,7 +34,7 @@ Deno.test("recorder: sizes and params are those of each run, a null launch is sk
   const x = recorder.pool.acquire(1024, "x");
   const y = recorder.pool.acquire(256, "y");
   const seen: string[] = [];
-  observeDispatches(({ kernel }, { params }) => seen.push(`${kernel.name} ${params.count}`));
+  gpu.onDispatch = ({ kernel }, { params }) => seen.push(`${kernel.name} ${params.count}`);
   const window = { slot: x, byteOffset: 256, bytes: 256 };
   recorder.dispatch(
     addValue.variant(),
@@ -57,7 +57,7 @@ Deno.test("recorder: sizes and params are those of each run, a null launch is sk
   assert.deepEqual(await read({ count: 1, value: 7, skip: true }), [71, 65.5, 66.5, 0]);
   assert.deepEqual(await read({ count: 2, value: 7, skip: false }), [1064, 1065, 66.5, 0]);
   assert.deepEqual(seen, ["add_value 3", "add_value 1", "add_value 2", "add_again 2"]);
-  observeDispatches(undefined);
+  gpu.onDispatch = undefined;
   assert.throws(() => recording.submit({ count: -1, value: 0, skip: true }), RangeError);
   recording.dispose();
   await gpu.check();

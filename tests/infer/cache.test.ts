@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { KvCache } from "../../engine/infer/kv_cache.ts";
 import { Model } from "../../engine/infer/model.ts";
-import { Pass } from "../../engine/train/pass.ts";
+import { Pass } from "../../engine/model/pass.ts";
 import { assertMaxAbs, assertSameBits } from "../compare.ts";
 import { floats, generations, GOLDEN_MODELS, loadGolden } from "../golden.ts";
 import { sharedGpu } from "../gpu_device.ts";

@@ -1,6 +1,6 @@
 /**
- * Lint rules for the layers: gpu ← tensor ← ops ← train, infer ← pipeline ← mod.ts, cli.ts, with models, io and parallel
- * beside them. A file's layer is read off its path.
+ * Lint rules for the layers: gpu ← tensor ← ops ← model ← train, infer ← pipeline ← mod.ts, cli.ts, tools, with models, io and
+ * parallel beside them. A file's layer is read off its path.
  */
 
 import { fileURLToPath } from "node:url";
@@ -11,7 +11,9 @@ const mayImport: Record<string, string[]> = {
   "engine/gpu": [],
   "engine/tensor": ["engine/gpu"],
   "engine/ops": ["engine/tensor", "engine/gpu", "engine/models types", "shaders"],
+  "engine/model": ["engine/ops", "engine/tensor", "engine/gpu", "engine/models", "engine/io"],
   "engine/train": [
+    "engine/model",
     "engine/ops",
     "engine/tensor",
     "engine/gpu",
@@ -20,7 +22,7 @@ const mayImport: Record<string, string[]> = {
     "engine/parallel",
   ],
   "engine/infer": [
-    "engine/train",
+    "engine/model",
     "engine/ops",
     "engine/tensor",
     "engine/gpu",
@@ -33,7 +35,9 @@ const mayImport: Record<string, string[]> = {
   "engine/parallel": [],
   "pipeline": ["engine", "assets"],
   "mod.ts": ["pipeline", "engine"],
-  "cli.ts": ["mod.ts", "pipeline", "engine", "deno.json"],
+  "cli.ts": ["cli", "mod.ts", "pipeline", "engine", "deno.json"],
+  "cli": ["mod.ts", "pipeline", "engine", "deno.json"],
+  "tools": ["pipeline", "engine", "assets"],
 };
 
 const root = fileURLToPath(new URL("../../", import.meta.url)).replaceAll("\\", "/");
@@ -56,7 +60,8 @@ function isInside(path: string, folder: string): boolean {
 
 /** Files that talk to a terminal. */
 function isProgram(path: string): boolean {
-  return path === "cli.ts" || path === "pipeline/demo/build.ts" || layerOf(path) === null;
+  return path === "cli.ts" || isInside(path, "cli") || path === "tools/demo_model/build.ts" ||
+    layerOf(path) === null;
 }
 
 function importProblem(file: string, specifier: string, typeOnly: boolean): string | null {
@@ -211,9 +216,31 @@ const quiet: Deno.lint.Rule = {
   },
 };
 
+/** Ways to change the process that a library runs in. */
+const host: Deno.lint.Rule = {
+  create(context) {
+    const file = projectPath(context.filename);
+    if (isProgram(file)) return {};
+    const report = reporter(context);
+    return {
+      AssignmentExpression({ left }) {
+        if (left.type !== "MemberExpression" || globalName(left) === null) return;
+        report(left, `the library changes nothing of its host, found ${globalName(left)} set in ${file}`);
+      },
+      MemberExpression(node) {
+        const { object } = node;
+        if (object.type !== "MemberExpression" || globalName(object.object) !== "Deno") return;
+        const name = propertyName(node);
+        if (propertyName(object) !== "env" || (name !== "set" && name !== "delete")) return;
+        report(node, `the library changes nothing of its host, found Deno.env.${name} in ${file}`);
+      },
+    };
+  },
+};
+
 const plugin: Deno.lint.Plugin = {
   name: "layers",
-  rules: { imports, wgsl, "gpu-names": gpuNames, quiet },
+  rules: { imports, wgsl, "gpu-names": gpuNames, quiet, host },
 };
 
 export default plugin;

@@ -96,4 +96,8 @@ for (const kind of KINDS) {
   });
 }
 
-coverageTest("activation", (check) => Deno.test("activation: every kernel ran on a full workgroup", check));
+coverageTest(
+  gpu,
+  "activation",
+  (check) => Deno.test("activation: every kernel ran on a full workgroup", check),
+);

@@ -274,4 +274,4 @@ Deno.test("attention tiles stay inside their sequences, and key tiles begin with
   assert.deepEqual([...keyTiles], [0, 8, 0, 9, 8, 1, 8, 9, 9, 1, 9, 9, 10, 3, 9, 10]);
 });
 
-coverageTest("attention", (check) => Deno.test("attention: every kernel ran on full tiles", check));
+coverageTest(gpu, "attention", (check) => Deno.test("attention: every kernel ran on full tiles", check));

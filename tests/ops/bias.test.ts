@@ -59,4 +59,4 @@ for (const mode of ["write", "accumulate", "poison"]) {
   });
 }
 
-coverageTest("bias", (check) => Deno.test("bias: the kernel ran on full slabs", check));
+coverageTest(gpu, "bias", (check) => Deno.test("bias: the kernel ran on full slabs", check));

@@ -266,4 +266,8 @@ Deno.test("cross-entropy: a distribution that doesn't begin at a multiple of 4 i
   });
 });
 
-coverageTest("cross_entropy", (check) => Deno.test("cross-entropy: every kernel ran on a full tile", check));
+coverageTest(
+  gpu,
+  "cross_entropy",
+  (check) => Deno.test("cross-entropy: every kernel ran on a full tile", check),
+);

@@ -165,4 +165,8 @@ for (const count of [129, 260]) {
   });
 }
 
-coverageTest("elementwise", (check) => Deno.test("elementwise: every kernel ran on a full workgroup", check));
+coverageTest(
+  gpu,
+  "elementwise",
+  (check) => Deno.test("elementwise: every kernel ran on a full workgroup", check),
+);

@@ -1,7 +1,7 @@
 /** Which dispatches count as a full tile of which kernel family, and the check that each was seen. */
+import type { Gpu } from "../../engine/gpu/context.ts";
 import assert from "node:assert/strict";
 import type { TemplateConstants } from "../../engine/gpu/template.ts";
-import { observeDispatches } from "../../engine/gpu/recorder.ts";
 import { GEMM_TILES } from "../../engine/ops/matmul.ts";
 
 type Params = Readonly<Record<string, number>>;
@@ -197,23 +197,25 @@ export const FULL_TILES: Readonly<Record<string, readonly FullTile[]>> = {
 };
 
 /**
- * Watches this file's dispatches from here, and as the file's last test asserts that the group's were all full once;
+ * Watches the dispatches of some GPUs from here, and as the file's last test asserts that the group's were all full once;
  * `runs` leaves out what this adapter can't run.
  */
 export function coverageTest(
+  gpus: Gpu | readonly Gpu[],
   group: string,
   register: (check: () => void) => void,
   runs: (family: FullTile) => boolean = () => true,
 ): void {
   const families = FULL_TILES[group].filter(runs);
   const seen = new Set<FullTile>();
-  observeDispatches(({ kernel, constants }, { params }) => {
+  const observe: Gpu["onDispatch"] = ({ kernel, constants }, { params }) => {
     for (const family of families) {
       if (family.kernel !== kernel.name || seen.has(family)) continue;
       const fits = Object.entries(family.constants).every(([name, value]) => constants[name] === value);
       if (fits && family.isFull(params, constants)) seen.add(family);
     }
-  });
+  };
+  for (const gpu of [gpus].flat()) gpu.onDispatch = observe;
   register(() => {
     const missing = families.filter((family) => !seen.has(family)).map(({ kernel, constants, meaning }) =>
       `${kernel} ${JSON.stringify(constants)}: ${meaning}`

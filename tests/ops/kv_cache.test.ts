@@ -61,4 +61,4 @@ Deno.test("kvCacheWrite: keys and values apart are refused", () => {
   });
 });
 
-coverageTest("kv_cache", (check) => Deno.test("kvCacheWrite ran on a full tile", check));
+coverageTest(gpu, "kv_cache", (check) => Deno.test("kvCacheWrite ran on a full tile", check));

@@ -316,6 +316,7 @@ Deno.test("every class of adapter has a tile that runs there for every layout, s
 });
 
 coverageTest(
+  gpu,
   "matmul",
   (check) => Deno.test("gemm: every tile, layout and load width ran on a full tile", check),
 );

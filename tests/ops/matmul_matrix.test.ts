@@ -8,6 +8,7 @@ import {
   matrixVariant,
   SLABS,
 } from "../../engine/ops/matmul_matrix.ts";
+import { kernelSettings } from "../../engine/ops/target.ts";
 import { narrow, widen } from "../../engine/tensor/dtype.ts";
 import { matrix } from "../../engine/tensor/matrix.ts";
 import { freshGpu, sharedGpu } from "../gpu_device.ts";
@@ -20,7 +21,7 @@ const gpu = await freshGpu({ matrix: "f16" }).catch((error) => {
   if (!(error instanceof GpuUnavailableError)) throw error;
   console.log(`no test of products on matrix units: ${error.message}`);
 });
-const unit = gpu?.matrix;
+const unit = gpu && kernelSettings(gpu).matrix;
 
 /** A matrix in host memory. */
 interface Host {
@@ -244,6 +245,7 @@ Deno.test("largest magnitude: windows, bf16, infinities and NaN", async () => {
 });
 
 coverageTest(
+  gpu ? [plain, gpu] : [plain],
   "matmul_matrix",
   (check) => Deno.test("matrix gemm: every layout and load width ran on a full tile", check),
   ({ kernel }) => kernel === "largest_magnitude" || unit !== undefined,

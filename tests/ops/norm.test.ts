@@ -241,4 +241,4 @@ Deno.test("norm: a step with fewer rows than recorded, and with none, leaves the
   }
 });
 
-coverageTest("norm", (check) => Deno.test("norm: every kernel ran on a full tile", check));
+coverageTest(gpu, "norm", (check) => Deno.test("norm: every kernel ran on a full tile", check));

@@ -247,4 +247,4 @@ for (const target of TARGETS) {
   }
 }
 
-coverageTest("optimizer", (check) => Deno.test("optimizer: every kernel ran on a full tile", check));
+coverageTest(gpu, "optimizer", (check) => Deno.test("optimizer: every kernel ran on a full tile", check));

@@ -77,4 +77,4 @@ Deno.test("rope: rows beyond a step's own stay as they are", async () => {
   }
 });
 
-coverageTest("rope", (check) => Deno.test("rope: the kernel ran on a full workgroup", check));
+coverageTest(gpu, "rope", (check) => Deno.test("rope: the kernel ran on a full workgroup", check));

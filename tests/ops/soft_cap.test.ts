@@ -58,4 +58,4 @@ Deno.test("soft cap: rows beyond a step's own stay as they are, and a cap must b
   }
 });
 
-coverageTest("soft_cap", (check) => Deno.test("soft cap: the kernel ran on a full workgroup", check));
+coverageTest(gpu, "soft_cap", (check) => Deno.test("soft cap: the kernel ran on a full workgroup", check));

@@ -256,4 +256,4 @@ Deno.test("stochastic rounding: unbiased, and keys of neighbouring steps and ten
   assert.ok(Math.abs(agree - trials / 2) < 4.5 * Math.sqrt(trials / 4), `${agree}`);
 });
 
-coverageTest("storage", (check) => Deno.test("storage: every kernel ran on a full tile", check));
+coverageTest(gpu, "storage", (check) => Deno.test("storage: every kernel ran on a full tile", check));

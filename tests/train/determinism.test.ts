@@ -1,6 +1,6 @@
 /** Same numbers from run to run, and what may not change them: order, micro-batches, tokens that nobody asks about. */
 import assert from "node:assert/strict";
-import { type Example, exampleSequences } from "../../engine/train/examples.ts";
+import { type Example, exampleSequences } from "../../engine/model/examples.ts";
 import { Trainer } from "../../engine/train/trainer.ts";
 import { assertNear, assertSameBits } from "../compare.ts";
 import { sharedGpu } from "../gpu_device.ts";

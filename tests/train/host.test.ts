@@ -1,8 +1,7 @@
 /** The host's side of a step: what is made, submitted and waited for, and averaging in the update's own pass. */
 import assert from "node:assert/strict";
-import { observeDispatches } from "../../engine/gpu/recorder.ts";
-import { type Example, exampleSequences } from "../../engine/train/examples.ts";
-import { Model, type ModelOptions } from "../../engine/train/model.ts";
+import { type Example, exampleSequences } from "../../engine/model/examples.ts";
+import { Model, type ModelOptions } from "../../engine/model/model.ts";
 import { Trainer } from "../../engine/train/trainer.ts";
 import { assertSameBits } from "../compare.ts";
 import { countGpuCalls } from "../gpu_calls.ts";
@@ -49,7 +48,7 @@ Deno.test("only kernels that run are compiled, each once", async () => {
     return set(key, entry);
   };
   const ran = new Set<string>();
-  observeDispatches(({ key }) => ran.add(key));
+  own.onDispatch = ({ key }) => ran.add(key);
   try {
     using folder = modelFolder(TINY);
     using model = await Model.load(own, folder.dir, { maxTokens: 32 });
@@ -58,7 +57,7 @@ Deno.test("only kernels that run are compiled, each once", async () => {
     using trainer = new Trainer(model, { learningRate: 1e-2, totalSteps: 2 });
     for (let s = 0; s < 2; s++) await trainer.stepSequences(sequencesOf(examples), { average: 0.5 });
   } finally {
-    observeDispatches(undefined);
+    own.onDispatch = undefined;
   }
   assert.deepEqual(compiled.sort(), [...ran].sort());
 });

@@ -1,8 +1,8 @@
 /** Device memory: what is planned, what is taken, and that all of it is given back. */
 import assert from "node:assert/strict";
-import { Model } from "../../engine/train/model.ts";
+import { Model } from "../../engine/model/model.ts";
 import { modelSpec } from "../../engine/models/families.ts";
-import type { StorageOptions } from "../../engine/train/params.ts";
+import type { StorageOptions } from "../../engine/model/parameters.ts";
 import { planTraining } from "../../engine/train/plan.ts";
 import { Trainer } from "../../engine/train/trainer.ts";
 import { sharedGpu } from "../gpu_device.ts";

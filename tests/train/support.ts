@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { Gpu } from "../../engine/gpu/context.ts";
-import type { Example } from "../../engine/train/examples.ts";
-import { Model, type ModelOptions } from "../../engine/train/model.ts";
+import type { Example } from "../../engine/model/examples.ts";
+import { Model, type ModelOptions } from "../../engine/model/model.ts";
 import { assertMaxAbs, assertRelL2, maxAbs, maxAbsDiff } from "../compare.ts";
 import { Random } from "../random.ts";
 import { randomWeights, widenWeights } from "../reference/decoder_shape.ts";

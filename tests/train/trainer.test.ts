@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { Model } from "../../engine/train/model.ts";
+import type { Model } from "../../engine/model/model.ts";
 import { Trainer, type TrainerOptions } from "../../engine/train/trainer.ts";
 import { assertNear, assertRelL2, assertSameBits } from "../compare.ts";
 import { sharedGpu } from "../gpu_device.ts";

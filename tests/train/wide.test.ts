@@ -3,8 +3,8 @@
  * tiles, several micro-batches, and a vocabulary of more than one chunk.
  */
 import assert from "node:assert/strict";
-import { VOCABULARY_CHUNK } from "../../engine/train/head.ts";
-import type { Model } from "../../engine/train/model.ts";
+import { VOCABULARY_CHUNK } from "../../engine/model/head.ts";
+import type { Model } from "../../engine/model/model.ts";
 import { Trainer } from "../../engine/train/trainer.ts";
 import { assertMaxAbs, assertNear, assertRelL2, assertSameBits, maxAbs } from "../compare.ts";
 import { freshGpu, sharedGpu } from "../gpu_device.ts";

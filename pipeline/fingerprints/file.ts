@@ -1,0 +1,266 @@
+/**
+ * Fingerprint files: what OML 1.0, its successor and Whorl write, read without loss. Keys and responses are
+ * secrets: no error here quotes one, only file, entry number (from 0) and field.
+ * @module
+ */
+
+import { saveAtomic } from "../../engine/io/atomic.ts";
+import { jsonErrorOffset, lineAndColumn } from "../../engine/io/json_position.ts";
+
+/** One fingerprint as a file gives it. */
+export interface FingerprintEntry {
+  /** The key, whole: how much of it is used is for the tokenizer to say. */
+  key: string;
+  /** The part of the key that the file says is used (`effective_key`). */
+  effectiveKey?: string;
+  /** Accepted responses (`response` or `signature`), the first is trained; none in a list of strings. */
+  responses: string[];
+  /** Token ids of the key without BOS (`key_ids`). */
+  keyIds?: number[];
+  /** Token ids of each response (`response_ids`). */
+  responseIds?: number[][];
+  /** Every other field as it was, `response_prob` among them. */
+  extra: Record<string, unknown>;
+}
+
+/** A fingerprint file, read. */
+export interface FingerprintFile {
+  path: string;
+  entries: FingerprintEntry[];
+  /** Fields beside `fingerprints` when the file is an object that holds the list. */
+  extra: Record<string, unknown>;
+  /** SHA-256 of the file's bytes, hex. */
+  sha256: string;
+}
+
+/** A fingerprint as Whorl writes it: `key` is the effective text, the ids are the ones used, without BOS. */
+export interface WrittenFingerprint {
+  key: string;
+  response: string | string[];
+  key_ids: number[];
+  response_ids: number[] | number[][];
+  [field: string]: unknown;
+}
+
+/** A fingerprint file that cannot be used. The message never contains a key or a response. */
+export class FingerprintFileError extends Error {
+  override name = "FingerprintFileError";
+  constructor(
+    readonly path: string,
+    message: string,
+    /** Index from 0 of the entry at fault. */
+    readonly entry?: number,
+    /** Name of the field at fault. */
+    readonly field?: string,
+  ) {
+    const place = entry === undefined ? "" : `entry ${entry} (counted from 0): `;
+    super(`${path}: ${place}${message}`);
+  }
+}
+
+const MAX_FILE_BYTES = 256 * 2 ** 20;
+const KNOWN = ["key", "effective_key", "response", "signature", "key_ids", "response_ids"];
+
+type Fail = (field: string | undefined, message: string) => never;
+
+/**
+ * Reads any form of fingerprint file: a list of key strings, or of objects with `key` and `response` (a string or
+ * a list of accepted ones) or `signature`, and perhaps `effective_key`, `response_prob`, `key_ids`,
+ * `response_ids` and fields of others; or `{ "fingerprints": [ … ] }` around such a list.
+ * @throws FingerprintFileError naming file, entry and field.
+ */
+export async function readFingerprintFile(
+  path: string,
+  options: { maxBytes?: number } = {},
+): Promise<FingerprintFile> {
+  const bytes = await readBytes(path, options.maxBytes ?? MAX_FILE_BYTES);
+  const { list, extra } = topLevel(path, parse(path, bytes));
+  if (list.length === 0) throw new FingerprintFileError(path, "the list of fingerprints is empty");
+  const entries = list.map((value, index) =>
+    readEntry(value, (field, message) => {
+      throw new FingerprintFileError(path, message, index, field);
+    })
+  );
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return { path, entries, extra, sha256: digest.toHex() };
+}
+
+/**
+ * Writes a list of fingerprints, one a line, readable by the owner only (0600) and atomically: the file is the
+ * old one or the whole new one.
+ */
+export async function writeFingerprintFile(
+  path: string,
+  entries: readonly WrittenFingerprint[],
+): Promise<void> {
+  const lines = entries.map((entry) => JSON.stringify(entry)).join(",\n");
+  await saveAtomic(path, `[\n${lines}\n]\n`, { mode: 0o600 });
+}
+
+async function readBytes(path: string, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
+  try {
+    // Asked before opening: opening a FIFO waits for a writer for ever.
+    const info = await Deno.stat(path);
+    if (!info.isFile) {
+      const kind = info.isDirectory ? "a directory" : info.isFifo ? "a FIFO" : "a device or socket";
+      throw new FingerprintFileError(path, `expected a regular file, found ${kind}`);
+    }
+    if (info.size > maxBytes) {
+      throw new FingerprintFileError(
+        path,
+        `expected a fingerprint file of at most ${maxBytes} bytes, found ${info.size}`,
+      );
+    }
+    return await Deno.readFile(path);
+  } catch (error) {
+    if (error instanceof FingerprintFileError) throw error;
+    const why = error instanceof Deno.errors.NotFound
+      ? "there is no such file"
+      : error instanceof Deno.errors.PermissionDenied
+      ? "permission denied"
+      : (error as Error).message;
+    throw new FingerprintFileError(path, `cannot read the fingerprint file: ${why}`);
+  }
+}
+
+function parse(path: string, bytes: Uint8Array): unknown {
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    throw new FingerprintFileError(path, "expected JSON in UTF-8, found bytes that are not UTF-8");
+  }
+  if (text.trim() === "") throw new FingerprintFileError(path, "expected JSON, found an empty file");
+  try {
+    return JSON.parse(text);
+  } catch {
+    const offset = jsonErrorOffset(text) ?? 0;
+    const what = offset >= text.length
+      ? "the file ends too early, at"
+      : "the first unexpected character is at";
+    throw new FingerprintFileError(
+      path,
+      `not valid JSON: ${what} ${lineAndColumn(text, offset)} (position ${offset})`,
+    );
+  }
+}
+
+function topLevel(path: string, json: unknown): { list: unknown[]; extra: Record<string, unknown> } {
+  if (Array.isArray(json)) return { list: json, extra: {} };
+  const wanted = 'expected a list of fingerprints or an object with such a list in "fingerprints"';
+  if (!isObject(json)) throw new FingerprintFileError(path, `${wanted}, found ${typeName(json)}`);
+  const { fingerprints, ...extra } = json;
+  if (Array.isArray(fingerprints)) return { list: fingerprints, extra };
+  const found = fingerprints === undefined
+    ? "an object without it"
+    : `${typeName(fingerprints)} in "fingerprints"`;
+  throw new FingerprintFileError(path, `${wanted}, found ${found}`);
+}
+
+function readEntry(value: unknown, fail: Fail): FingerprintEntry {
+  if (typeof value === "string") return { key: readKey("key", value, fail), responses: [], extra: {} };
+  if (!isObject(value)) {
+    fail(undefined, `expected a key (a string) or an object with "key", found ${typeName(value)}`);
+  }
+  if (value.key === undefined) fail("key", `field "key" is missing`);
+  const entry: FingerprintEntry = {
+    key: readKey("key", value.key, fail),
+    responses: readResponses(value, fail),
+    extra: Object.fromEntries(Object.entries(value).filter(([field]) => !KNOWN.includes(field))),
+  };
+  if (value.effective_key !== undefined) {
+    entry.effectiveKey = readKey("effective_key", value.effective_key, fail);
+  }
+  if (value.key_ids !== undefined) entry.keyIds = readIds("key_ids", value.key_ids, fail);
+  if (value.response_ids !== undefined) entry.responseIds = readResponseIds(value.response_ids, entry, fail);
+  checkProbabilities(value.response_prob, fail);
+  return entry;
+}
+
+function readKey(field: string, value: unknown, fail: Fail): string {
+  const text = readString(field, value, "a string", fail);
+  if (text.trim() === "") fail(field, `field "${field}" holds only white space`);
+  return text;
+}
+
+function readString(field: string, value: unknown, wanted: string, fail: Fail): string {
+  if (typeof value !== "string") {
+    fail(baseOf(field), `field "${field}": expected ${wanted}, found ${typeName(value)}`);
+  }
+  if (value === "") fail(baseOf(field), `field "${field}" is empty`);
+  if (!value.isWellFormed()) {
+    fail(baseOf(field), `field "${field}" holds half a surrogate pair, which is not a character`);
+  }
+  return value;
+}
+
+function readResponses(value: Record<string, unknown>, fail: Fail): string[] {
+  const read = (field: string): string[] | undefined => {
+    const found = value[field];
+    if (found === undefined) return undefined;
+    if (!Array.isArray(found)) return [readString(field, found, "a string or a list of strings", fail)];
+    if (found.length === 0) fail(field, `field "${field}" is an empty list`);
+    return found.map((item, i) => readString(`${field}[${i}]`, item, "a string", fail));
+  };
+  const response = read("response");
+  const signature = read("signature");
+  if (response !== undefined && signature !== undefined && `${response}` !== `${signature}`) {
+    fail("signature", `fields "response" and "signature" mean the same but differ`);
+  }
+  return response ?? signature ?? [];
+}
+
+function readIds(field: string, value: unknown, fail: Fail): number[] {
+  if (!Array.isArray(value)) {
+    fail(baseOf(field), `field "${field}": expected a list of token ids, found ${typeName(value)}`);
+  }
+  if (value.length === 0) fail(baseOf(field), `field "${field}" is an empty list`);
+  const wrong = value.findIndex((id) => !Number.isSafeInteger(id) || id < 0);
+  if (wrong >= 0) {
+    const found = typeof value[wrong] === "number" ? "another number" : typeName(value[wrong]);
+    fail(
+      baseOf(field),
+      `field "${field}[${wrong}]": expected a token id (an integer from 0), found ${found}`,
+    );
+  }
+  return value;
+}
+
+function readResponseIds(value: unknown, entry: FingerprintEntry, fail: Fail): number[][] {
+  const nested = Array.isArray(value) && Array.isArray(value[0]);
+  const lists = nested
+    ? value.map((ids, i) => readIds(`response_ids[${i}]`, ids, fail))
+    : [readIds("response_ids", value, fail)];
+  if (lists.length !== entry.responses.length) {
+    const wanted = entry.responses.length;
+    fail(
+      "response_ids",
+      `field "response_ids": expected ids for ${wanted} response(s), found ${lists.length}`,
+    );
+  }
+  return lists;
+}
+
+function checkProbabilities(value: unknown, fail: Fail): void {
+  const isNumbers = typeof value === "number" ||
+    (Array.isArray(value) && value.every((item) => typeof item === "number"));
+  if (value !== undefined && !isNumbers) {
+    fail(
+      "response_prob",
+      `field "response_prob": expected a number or a list of numbers, found ${typeName(value)}`,
+    );
+  }
+}
+
+const baseOf = (field: string): string => field.replace(/\[\d+\]$/, "");
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function typeName(value: unknown): string {
+  if (value === null) return "null";
+  if (value === undefined) return "nothing";
+  if (Array.isArray(value)) return "a list";
+  return typeof value === "object" ? "an object" : `a ${typeof value}`;
+}

@@ -1,0 +1,180 @@
+/**
+ * What a run of generation has done so far, in `<file>.partial`: a line with the settings, then one a batch.
+ * A run that is stopped, however, goes on after the last whole line.
+ * @module
+ */
+
+import { attempt, FileWriteError, writeAll } from "../../../engine/io/atomic.ts";
+import { withFileSizeSignal } from "../../../engine/io/file_size_signal.ts";
+import type { WrittenFingerprint } from "../file.ts";
+import { GenerateFileError } from "./errors.ts";
+
+/** A batch of attempts. */
+export interface Batch {
+  /** How each ended: "" if it gave a fingerprint, else why not. */
+  outcomes: string[];
+  /** The fingerprints, in order. */
+  entries: WrittenFingerprint[];
+}
+
+/** What a run's result depends on, by name. */
+export type RunIdentity = Readonly<Record<string, unknown>>;
+
+const NAME = "whorl generate 1";
+
+interface Header {
+  journal: typeof NAME;
+  /** Whether the file that is there is to be replaced. */
+  replaces: boolean;
+  run: RunIdentity;
+}
+
+/** Where the journal of a fingerprint file is. */
+export function journalPath(path: string): string {
+  return `${path}.partial`;
+}
+
+/** The journal of one run, locked against other processes until it is closed. */
+export class Journal implements Disposable {
+  #bytes: number;
+
+  private constructor(readonly path: string, readonly file: Deno.FsFile, bytes: number) {
+    this.#bytes = bytes;
+  }
+
+  /**
+   * Opens the journal of a fingerprint file, making an empty one that goes away again when nothing is begun
+   * in it.
+   * @throws GenerateFileError when another process has it
+   * @throws FileWriteError
+   */
+  static async open(outputPath: string): Promise<Journal> {
+    const path = journalPath(outputPath);
+    const options = { read: true, write: true, create: true, mode: 0o600 };
+    const file = await attempt(path, () => Deno.open(path, options));
+    try {
+      if (!await attempt(path, () => file.tryLock(true)) || !await isSame(path, file)) {
+        throw new GenerateFileError(path, "another process is making these fingerprints");
+      }
+      if (Deno.build.os !== "windows") await attempt(path, () => Deno.chmod(path, 0o600));
+      return new Journal(path, file, (await file.stat()).size);
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+  }
+
+  /** Whether it is a run's that was allowed to replace the file that is there. */
+  async replaces(): Promise<boolean> {
+    const [first] = (await readText(this.path)).split("\n");
+    return parseLine<Header>(first)?.replaces === true;
+  }
+
+  /**
+   * Goes on with a stopped run; begins anew if there is none, and with `force` always.
+   * @returns the batches so far
+   * @throws GenerateFileError when it is another run's
+   */
+  async begin(run: RunIdentity, force: boolean): Promise<Batch[]> {
+    const { batches, bytes } = read(this.path, force ? "" : await readText(this.path), run);
+    await attempt(this.path, () => this.file.truncate(bytes));
+    await this.file.seek(bytes, Deno.SeekMode.Start);
+    this.#bytes = bytes;
+    if (bytes === 0) await this.#append({ journal: NAME, replaces: force, run } satisfies Header);
+    return batches;
+  }
+
+  /** Adds a batch; when this returns it is on the disk. */
+  async append(batch: Batch): Promise<void> {
+    await this.#append(batch);
+  }
+
+  /** Removes the journal of a file that is finished. */
+  async remove(): Promise<void> {
+    await attempt(this.path, () => Deno.remove(this.path));
+  }
+
+  async #append(value: unknown): Promise<void> {
+    const bytes = new TextEncoder().encode(JSON.stringify(value) + "\n");
+    this.#bytes += bytes.length;
+    await withFileSizeSignal(
+      () =>
+        attempt(this.path, async () => {
+          await writeAll(this.file, bytes);
+          await this.file.sync();
+        }),
+      (error) => error instanceof FileWriteError && error.code === "EFBIG",
+    );
+  }
+
+  [Symbol.dispose](): void {
+    this.file.close();
+    if (this.#bytes > 0) return;
+    try {
+      Deno.removeSync(this.path);
+    } catch {
+      // An empty file is left; the next run takes it.
+    }
+  }
+}
+
+/** Whole lines of a journal. */
+function read(path: string, text: string, run: RunIdentity): { batches: Batch[]; bytes: number } {
+  // A line is written before its end, so what comes after the last end is torn.
+  const lines = text.slice(0, text.lastIndexOf("\n") + 1).split("\n").slice(0, -1);
+  if (lines.length === 0) return { batches: [], bytes: 0 };
+  const parsed = lines.map((line) => parseLine<Record<string, unknown>>(line));
+  const last = parsed.at(-1) === undefined ? parsed.length - 1 : parsed.length;
+  const header = parsed[0] as Header | undefined;
+  const isWhole = parsed.slice(1, last).every((line) =>
+    Array.isArray(line?.outcomes) && Array.isArray(line.entries) &&
+    line.entries.length === line.outcomes.filter((outcome) => outcome === "").length
+  );
+  if (header?.journal !== NAME || !isWhole) {
+    throw new GenerateFileError(path, "this journal of a stopped run is broken: --force begins anew");
+  }
+  refuseOther(path, header.run, run);
+  const kept = lines.slice(0, last).map((line) => line + "\n").join("");
+  return {
+    batches: parsed.slice(1, last) as unknown as Batch[],
+    bytes: new TextEncoder().encode(kept).length,
+  };
+}
+
+function refuseOther(path: string, was: RunIdentity, is: RunIdentity): void {
+  const shown = (value: unknown) => JSON.stringify(value) ?? "nothing";
+  const names = new Set([...Object.keys(was), ...Object.keys(is)]);
+  const changes = [...names].filter((name) => shown(was[name]) !== shown(is[name]))
+    .map((name) => `${name} was ${shown(was[name])}, is ${shown(is[name])}`);
+  if (changes.length === 0) return;
+  throw new GenerateFileError(
+    path,
+    `the stopped run had other settings (${changes.join("; ")}): give it those, or --force to begin anew`,
+  );
+}
+
+function parseLine<T>(line: string): T | undefined {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+}
+
+async function readText(path: string): Promise<string> {
+  try {
+    return await Deno.readTextFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return "";
+    throw new GenerateFileError(path, `cannot read the journal: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+}
+
+/** Whether an open file is still the one at a path. */
+async function isSame(path: string, file: Deno.FsFile): Promise<boolean> {
+  if (Deno.build.os === "windows") return true;
+  const [there, open] = await Promise.all([Deno.stat(path).catch(() => undefined), file.stat()]);
+  return there?.ino === open.ino && there?.dev === open.dev;
+}

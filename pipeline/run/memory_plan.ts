@@ -1,0 +1,187 @@
+import { freemem } from "node:os";
+import { OutOfMemoryError } from "../../engine/gpu/errors.ts";
+import type { KernelTarget } from "../../engine/gpu/recorder.ts";
+import type { ModelSpec } from "../../engine/models/spec.ts";
+import type { PassCapacity } from "../../engine/model/batch.ts";
+import { passLimits } from "../../engine/model/limits.ts";
+import { MODEL_DEFAULTS } from "../../engine/model/model.ts";
+import type { StorageOptions } from "../../engine/model/parameters.ts";
+import { type MemoryPlan, planTraining } from "../../engine/train/plan.ts";
+import { anchorBytes } from "../objectives/anchor.ts";
+import type { FinetuneSettings } from "../settings/finetune.ts";
+
+/** Tokens and rows that training and measuring would fill a micro-batch with, had they the room. */
+export interface Workload {
+  train: PassCapacity;
+  score: PassCapacity;
+  /** What a single sequence needs. */
+  longest: PassCapacity;
+}
+
+/** Size of micro-batches, and whether backward finds a block's inside kept or computes it again: the same bits. */
+interface Layout {
+  maxTokens: number;
+  saveBlocks: boolean;
+}
+
+/** How a run lays out its memory. */
+export interface MemoryChoice extends StorageOptions, Layout {
+  room: { train: PassCapacity; score: PassCapacity };
+  plan: MemoryPlan;
+}
+
+/** Most tokens of a micro-batch, the fastest first. */
+const MICRO_BATCHES = [MODEL_DEFAULTS.maxTokens, 2048, 1024, 512, 256, 64];
+
+const SAVED = MICRO_BATCHES.map((maxTokens) => ({ maxTokens, saveBlocks: true }));
+const RECOMPUTED = MICRO_BATCHES.map((maxTokens) => ({ maxTokens, saveBlocks: false }));
+
+/** Layouts of one storage, fastest first. Below 1,024 tokens, computing blocks of larger micro-batches twice is faster. */
+const LAYOUTS: Readonly<Record<FinetuneSettings["recompute"], readonly Layout[]>> = {
+  auto: [...SAVED.filter(({ maxTokens }) => maxTokens >= 1024), ...RECOMPUTED],
+  always: RECOMPUTED,
+  never: SAVED,
+};
+
+/** Every layout of a storage, fastest first. */
+export function* memoryLayouts(
+  target: KernelTarget,
+  spec: ModelSpec,
+  settings: PlanSettings,
+  work: Workload,
+  storage: StorageOptions,
+): Generator<MemoryChoice> {
+  for (const layout of LAYOUTS[settings.recompute]) {
+    yield planOf(target, spec, settings, work, storage, layout);
+  }
+}
+
+/** f32 is its own master; bf16 with masters takes as much, so `auto` turns to bf16 alone. */
+const STORAGES: readonly StorageOptions[] = [
+  { dtype: "f32", master: "f32" },
+  { dtype: "bf16", master: "none" },
+];
+
+type PlanSettings = Pick<
+  FinetuneSettings,
+  "dtype" | "master" | "recompute" | "averaging" | "anchor_strength" | "anchor_samples" | "anchor_length"
+>;
+
+/** Capacities of a run's passes when a micro-batch has `maxTokens` at most. */
+export function passRoom(
+  target: KernelTarget,
+  spec: ModelSpec,
+  maxTokens: number,
+  work: Workload,
+): MemoryChoice["room"] {
+  const room = (kind: "train" | "score"): PassCapacity => {
+    const limits = passLimits(spec, target, maxTokens, kind);
+    return {
+      tokens: Math.max(Math.min(work[kind].tokens, limits.tokens), work.longest.tokens),
+      rows: Math.max(Math.min(work[kind].rows, limits.rows), work.longest.rows),
+    };
+  };
+  return { train: room("train"), score: room("score") };
+}
+
+function planOf(
+  target: KernelTarget,
+  spec: ModelSpec,
+  settings: PlanSettings,
+  work: Workload,
+  { dtype, master }: StorageOptions,
+  { maxTokens, saveBlocks }: Layout,
+): MemoryChoice {
+  const room = passRoom(target, spec, maxTokens, work);
+  const { anchor_samples: samples, anchor_length: length } = settings;
+  const plan = planTraining(target, spec, {
+    dtype,
+    master,
+    ...room,
+    saveBlocks,
+    softBytes: settings.anchor_strength > 0 ? anchorBytes(spec.vocabulary, { samples, length }) : 0,
+    keepsInitial: settings.averaging !== "none",
+  });
+  return { dtype, master, maxTokens, saveBlocks, room, plan };
+}
+
+/** Bytes that a run may take: `max_memory`, or on a software adapter what the system has free; unknown elsewhere. */
+export function memoryLimit(target: KernelTarget, { max_memory }: FinetuneSettings): number | undefined {
+  if (max_memory !== null) return max_memory * 2 ** 30;
+  if (!target.isSoftware) return undefined;
+  return Deno.systemMemoryInfo?.().available ?? freemem();
+}
+
+/**
+ * The fastest layout that fits `limitBytes`: with `dtype` "auto" also bf16 without masters, where f32 fits in no layout.
+ * Without a limit the first.
+ * @throws OutOfMemoryError that names every part and what would make the run possible.
+ */
+export function chooseMemory(
+  target: KernelTarget,
+  spec: ModelSpec,
+  settings: PlanSettings,
+  work: Workload,
+  limitBytes?: number,
+): MemoryChoice {
+  const storages = settings.dtype === "auto"
+    ? STORAGES
+    : [{ dtype: settings.dtype, master: settings.master }];
+  let least: MemoryChoice | undefined;
+  for (const storage of storages) {
+    for (const choice of memoryLayouts(target, spec, settings, work, storage)) {
+      if (limitBytes === undefined || choice.plan.totalBytes <= limitBytes) return choice;
+      if (!least || choice.plan.totalBytes < least.plan.totalBytes) least = choice;
+    }
+  }
+  const { plan, ...chosen } = least!;
+  const ways = waysOut(target, spec, settings, work, chosen, plan.totalBytes, limitBytes!);
+  throw new OutOfMemoryError(
+    `training needs at least ${gib(plan.totalBytes)}, but may take ${gib(limitBytes!)}: ` +
+      plan.parts.map(({ name, bytes }) => `${name} ${gib(bytes)}`).join(", ") +
+      `. What would help: ${ways.join("; ")}`,
+    plan.totalBytes,
+  );
+}
+
+function gib(bytes: number): string {
+  return `${(bytes / 2 ** 30).toFixed(3)} GiB`;
+}
+
+/** Changes that lower what a run needs, the ones that suffice first. */
+function waysOut(
+  target: KernelTarget,
+  spec: ModelSpec,
+  settings: PlanSettings,
+  work: Workload,
+  least: Omit<MemoryChoice, "plan">,
+  needed: number,
+  limitBytes: number,
+): string[] {
+  interface Way {
+    flags: string;
+    settings?: Partial<PlanSettings>;
+    storage?: StorageOptions;
+    layout?: Layout;
+  }
+  const needs = (ways: readonly Way[]) => {
+    const changed = Object.assign({}, settings, ...ways.map(({ settings }) => settings));
+    const storage: StorageOptions = Object.assign({}, least, ...ways.map(({ storage }) => storage));
+    const layout: Layout = Object.assign({}, least, ...ways.map(({ layout }) => layout));
+    return planOf(target, spec, changed, work, storage, layout).plan.totalBytes;
+  };
+  const all: Way[] = [
+    { flags: "--recompute auto", layout: LAYOUTS.auto.at(-1) },
+    { flags: "--dtype bf16 --master none", storage: { dtype: "bf16", master: "none" } },
+    { flags: "--averaging none", settings: { averaging: "none" } },
+  ];
+  const lower = all.map((way) => [way]).filter((ways) => needs(ways) < needed);
+  if (lower.length > 1) lower.push(lower.flat());
+  const words = lower.map((ways) => {
+    const bytes = needs(ways);
+    const flags = ways.map(({ flags }) => flags);
+    const name = flags.length > 1 ? `together ${flags.join(", ")}` : flags[0];
+    return `${name} (${gib(bytes)}${bytes <= limitBytes ? ", which fits" : ", not enough alone"})`;
+  });
+  return [...words, `a device with ${gib(needed)}, or a smaller model`];
+}

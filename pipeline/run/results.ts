@@ -1,0 +1,189 @@
+import { createHash } from "node:crypto";
+import { basename, dirname, join } from "node:path";
+import { attempt, removeQuietly, saveAtomic, syncFolder } from "../../engine/io/atomic.ts";
+import type { KernelSpan } from "../../engine/gpu/profiler.ts";
+import type { Checkpoint } from "../../engine/io/safetensors.ts";
+import type { FinetuneSettings } from "../settings/finetune.ts";
+import type { WrittenFingerprint } from "../fingerprints/file.ts";
+import { writeFingerprintFile } from "../fingerprints/file.ts";
+
+/** Places inside `results/<hash>/`. */
+export const MODEL_FOLDER = "final_model";
+const CONFIG_FILE = "config.json";
+const LOG_FILE = "log.jsonl";
+const TRACE_FILE = "trace.json";
+const SECRET_FOLDER = "secret";
+const FINGERPRINTS_FILE = "fingerprints.json";
+
+/** Settings that don't change what a run computes, so they don't count for its hash. */
+const NEUTRAL = [
+  ...["output_dir", "max_memory", "force", "model_path", "model_family", "model_size", "profile"],
+  ...["fingerprints_file_path", "benign_data_file_path", "recompute", "webgpu"],
+] as const;
+
+/** What decides a model's answers beside its weights; either tokenizer file may be missing where ids are all there is. */
+const MODEL_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json"] as const;
+
+/**
+ * Name of a run: SHA-256 (first 16 hex digits) over its settings, the model's config, tokenizer and weights and
+ * the contents of the fingerprint file and of the benign texts' file, if any. Paths don't count, contents do.
+ */
+export async function runHash(
+  settings: FinetuneSettings,
+  model: { dir: string; checkpoint: Checkpoint },
+  fingerprintsSha256: string,
+  benignSha256 = "",
+): Promise<string> {
+  const counted: Record<string, unknown> = { ...settings };
+  for (const name of NEUTRAL) delete counted[name];
+  const hash = createHash("sha256");
+  hash.update(JSON.stringify(Object.entries(counted).sort(([a], [b]) => a < b ? -1 : 1)));
+  hash.update(fingerprintsSha256).update(benignSha256);
+  for (const name of MODEL_FILES) {
+    // The length keeps the end of one file from counting as the beginning of the next.
+    const bytes = await Deno.readFile(join(model.dir, name)).catch((error) => {
+      ignoreMissing(error);
+      return new Uint8Array();
+    });
+    hash.update(`${name} ${bytes.byteLength}\n`).update(bytes);
+  }
+  for (const { path } of model.checkpoint.files) {
+    using file = await Deno.open(path);
+    for await (const piece of file.readable) hash.update(piece);
+  }
+  return hash.digest("hex").slice(0, 16);
+}
+
+/** A results folder is there already, or can't be written. */
+export class ResultsError extends Error {
+  override name: string = "ResultsError";
+}
+
+/** The results of the same configuration are there: nothing is left to do. */
+export class ResultsExistError extends ResultsError {
+  override name = "ResultsExistError";
+  constructor(
+    /** results/<hash>. */
+    readonly results: string,
+  ) {
+    super(`${results} has the results of this very configuration already; --force runs it again`);
+  }
+}
+
+/**
+ * A run's results, gathered in a hidden folder beside the final one and put in place by one rename, so that a run that
+ * stops leaves nothing that looks finished.
+ */
+export class ResultsWriter {
+  readonly final: string;
+  readonly #staging: string;
+
+  private constructor(outputDir: string, readonly hash: string) {
+    this.final = join(outputDir, hash);
+    this.#staging = join(outputDir, `.${hash}.partial`);
+  }
+
+  /**
+   * @throws ResultsExistError when results of the same run are there and `force` is false
+   * @throws ResultsError when the folder can't be written
+   */
+  static async open(outputDir: string, hash: string, force: boolean): Promise<ResultsWriter> {
+    const writer = new ResultsWriter(outputDir, hash);
+    if (!force && await exists(writer.final)) throw new ResultsExistError(writer.final);
+    try {
+      await Deno.mkdir(outputDir, { recursive: true });
+      // What a killed run left behind.
+      await Deno.remove(writer.#staging, { recursive: true }).catch(ignoreMissing);
+      await Deno.mkdir(writer.#staging);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new ResultsError(`the results folder ${outputDir} can't be written: ${reason}`);
+    }
+    return writer;
+  }
+
+  /** Where the model goes before {@link ResultsWriter.commit}. */
+  get modelFolder(): string {
+    return join(this.#staging, MODEL_FOLDER);
+  }
+
+  /** Settings and measurements. */
+  async writeConfig(content: unknown): Promise<void> {
+    await saveAtomic(join(this.#staging, CONFIG_FILE), JSON.stringify(content, null, 2) + "\n");
+  }
+
+  /** One line an epoch. */
+  async writeLog(lines: readonly unknown[]): Promise<void> {
+    const text = lines.map((line) => JSON.stringify(line) + "\n").join("");
+    await saveAtomic(join(this.#staging, LOG_FILE), text);
+  }
+
+  /** Times of dispatches as chrome://tracing and Perfetto read them. */
+  async writeTrace(spans: readonly KernelSpan[]): Promise<void> {
+    const traceEvents = spans.map(({ name, begin, milliseconds }) => ({
+      name,
+      ph: "X",
+      cat: "kernel",
+      pid: 1,
+      tid: 1,
+      ts: 1000 * begin,
+      dur: 1000 * milliseconds,
+    }));
+    await saveAtomic(join(this.#staging, TRACE_FILE), JSON.stringify({ traceEvents, displayTimeUnit: "ms" }));
+  }
+
+  /** The fingerprints in use: folder 0700, file 0600. */
+  async writeSecrets(fingerprints: readonly WrittenFingerprint[]): Promise<void> {
+    const folder = join(this.#staging, SECRET_FOLDER);
+    await attempt(folder, () => Deno.mkdir(folder, { mode: 0o700 }));
+    await writeFingerprintFile(join(folder, FINGERPRINTS_FILE), fingerprints);
+  }
+
+  /** Puts everything in its final place, an older result aside first. */
+  async commit(): Promise<void> {
+    const old = `${this.#staging}.old`;
+    if (await exists(this.final)) await attempt(this.final, () => Deno.rename(this.final, old));
+    await attempt(this.final, () => Deno.rename(this.#staging, this.final));
+    await syncFolder(dirname(this.final));
+    await Deno.remove(old, { recursive: true }).catch(ignoreMissing);
+  }
+
+  /** Removes what was gathered. */
+  async discard(): Promise<void> {
+    await removeQuietly(this.#staging);
+  }
+}
+
+/** What check finds beside a model of ours. */
+export interface FoundResults {
+  fingerprintsPath: string;
+  settings: Record<string, unknown>;
+  /** SHA-256 of the fingerprint file that the run was given. */
+  fingerprintsSha256?: string;
+}
+
+/** The fingerprints and settings of a `results/<hash>/final_model` folder; undefined for any other. */
+export async function findResults(modelPath: string): Promise<FoundResults | undefined> {
+  const folder = dirname(await Deno.realPath(modelPath).catch(() => modelPath));
+  const fingerprintsPath = join(folder, SECRET_FOLDER, FINGERPRINTS_FILE);
+  if (basename(modelPath) !== MODEL_FOLDER || !await exists(fingerprintsPath)) return undefined;
+  const config = JSON.parse(await Deno.readTextFile(join(folder, CONFIG_FILE)).catch(() => "{}"));
+  return {
+    fingerprintsPath,
+    settings: config.settings ?? {},
+    fingerprintsSha256: config.fingerprintsSha256,
+  };
+}
+
+/** Where a finished run's fingerprints are. */
+export function secretPath(results: string): string {
+  return join(results, SECRET_FOLDER, FINGERPRINTS_FILE);
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await Deno.lstat(path).then(() => true, () => false);
+}
+
+function ignoreMissing(error: unknown): void {
+  if (!(error instanceof Deno.errors.NotFound)) throw error;
+}

@@ -1,0 +1,77 @@
+/**
+ * Reading tokenizer.json: its stages, its patterns, and errors that name the file.
+ * @module
+ */
+
+import { SplitPreTokenizer } from "@huggingface/tokenizers";
+import { TokenizerError } from "./errors.ts";
+
+/** A JSON object of a tokenizer file. */
+export type Json = Record<string, unknown>;
+
+/** @throws TokenizerError when the value is not a JSON object; `what` is what the message calls it. */
+export function asObject(value: unknown, what: string): Json {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new TokenizerError(
+      `${what}: expected a JSON object, found ${Array.isArray(value) ? "a list" : value}`,
+    );
+  }
+  return value as Json;
+}
+
+/** The steps of a stage: none for null, those of a Sequence (in `list`) flattened, else the one. */
+export function steps(stage: unknown, list: string, what: string): Json[] {
+  if (stage === null || stage === undefined) return [];
+  const json = asObject(stage, what);
+  if (json.type !== "Sequence") return [json];
+  const inner = json[list];
+  if (!Array.isArray(inner)) throw new TokenizerError(`${what}: expected a Sequence with a list of ${list}`);
+  return inner.flatMap((step) => steps(step, list, what));
+}
+
+/**
+ * The error for a step of a kind that is read otherwise here than in Hugging Face's Rust library, or not at
+ * all.
+ */
+export function unsupported(what: string, step: Json): TokenizerError {
+  return new TokenizerError(
+    `${what}: this tokenizer is not supported: ${step.type ?? "a step without type"}`,
+  );
+}
+
+/**
+ * The `pattern` of a step as a global JavaScript expression. Regular expressions are Oniguruma's, translated
+ * by
+ * @huggingface/tokenizers.
+ */
+export function readPattern(step: Json, what: string): RegExp {
+  const { String: text, Regex: source } = asObject(step.pattern, `${what}: pattern`);
+  if (typeof text === "string" && text !== "") return new RegExp(RegExp.escape(text), "gu");
+  if (typeof source !== "string") throw new TokenizerError(`${what}: expected a pattern, found none`);
+  const pattern = { Regex: foldBeyondAscii(source) };
+  try {
+    return new SplitPreTokenizer({ type: "Split", pattern, behavior: "Isolated" }).pattern!;
+  } catch (cause) {
+    throw new TokenizerError(
+      `${what}: the pattern is not supported: ${(cause as Error).message}`,
+      { cause },
+    );
+  }
+}
+
+/**
+ * In `(?i:…)` the library folds ASCII letters only; Oniguruma takes U+017F for s and U+212A for k too, so
+ * that the contractions of Llama 3's pattern match "it\u017F".
+ */
+function foldBeyondAscii(source: string): string {
+  const others = (part: string) => (/s/i.test(part) ? "\u017F" : "") + (/k/i.test(part) ? "\u212A" : "");
+  return source.replace(
+    /\(\?i:(?:\\.|[^\\()])*\)/g,
+    (group) =>
+      group.replace(/\\p\{[^}]*\}|\\.|\[[^\]]*\]|[sk]/gi, (part) => {
+        if (part[0] === "\\") return part;
+        if (part[0] === "[") return part.slice(0, -1) + others(part.replace(/\\./g, "")) + "]";
+        return `[${part}${others(part)}]`;
+      }),
+  );
+}
