@@ -63,9 +63,9 @@ fn cross_entropy_gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_work
   if (!inside || local.x != 0u) { return; }
   if (params.first_column == 0u) {
     if (want.rest > 0.0) { loss += want.rest * (log(want.rest) - (log(stat.z) + stat.w - stat.x - log_total)); }
-    row_loss[row] = want.weight * loss;
+    row_loss[row] = loss;
   } else {
-    row_loss[row] += want.weight * loss;
+    row_loss[row] += loss;
   }
 }
 //#else

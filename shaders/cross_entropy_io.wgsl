@@ -1,6 +1,6 @@
 // What a supervised row wants. HARD: the label `begin`. DENSE: the distribution soft_probs[begin + v] over the whole
 // vocabulary, `begin` a multiple of 4. TOP: `count` entries (soft_ids ascending, soft_probs) from `begin`, and `rest` for
-// all other tokens together. The loss of a row is weight · KL(wanted ‖ softmax(logits)), which for HARD is the
+// all other tokens together. The loss of a row is KL(wanted ‖ softmax(logits)), its gradient weighs `weight`; for HARD that is the
 // cross-entropy. The constants HAS_DENSE and HAS_TOP say which rows there may be beside HARD ones.
 struct RowTarget { kind: u32, begin: u32, count: u32, weight: f32, rest: f32 }
 const HARD = 0u;

@@ -27,6 +27,18 @@ export interface CachedTokens {
   isLong: boolean;
 }
 
+/**
+ * weight · loss of every row, given the losses in the order of the rows; rounded to f32, as the gradients' factor is.
+ */
+export function weightedLosses(sequences: readonly Sequence[], losses: Float32Array): Float32Array {
+  const out = new Float32Array(losses.length);
+  let row = 0;
+  for (const { rows } of sequences) {
+    for (const { weight } of rows) out[row] = Math.fround(weight) * losses[row++];
+  }
+  return out;
+}
+
 /** Sizes of one micro-batch; what recorded dispatches depend on. */
 export interface PassSizes {
   tokens: number;

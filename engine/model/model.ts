@@ -13,6 +13,7 @@ import {
   type PassCapacity,
   type Sequence,
   splitMicroBatches,
+  weightedLosses,
 } from "./batch.ts";
 import { countSupervised, type Example, exampleSequences } from "./examples.ts";
 import { Gradients } from "./gradients.ts";
@@ -280,12 +281,13 @@ export class Model {
   ): Promise<{ loss: number; gradients: Map<string, Float32Array> }> {
     const supervised = countSupervised(examples);
     if (!supervised) throw new RangeError("no supervised token: every label is −100");
-    const losses = await this.backward(exampleSequences(examples, 1 / supervised));
+    const sequences = exampleSequences(examples, 1 / supervised);
+    const losses = weightedLosses(sequences, await this.backward(sequences));
     const gradients = await this.readGradients();
     return { loss: losses.reduce((sum, loss) => sum + loss, 0), gradients };
   }
 
-  /** Accumulates the gradients of all sequences into the gradient buffers; returns each row's weighted loss. */
+  /** Accumulates the gradients of all sequences into the gradient buffers; returns each row's loss, unweighted. */
   async backward(sequences: readonly Sequence[]): Promise<Float32Array> {
     const prepared = this.prepareBackward(sequences);
     const losses = new Slot(prepared.rows * 4, "losses of all rows").realize(this.gpu);
@@ -313,7 +315,7 @@ export class Model {
   }
 
   /**
-   * Submits all micro-batches without waiting. The gradients go to the gradient buffers, the weighted loss of every row,
+   * Submits all micro-batches without waiting. The gradients go to the gradient buffers, the loss of every row, unweighted and
    * in order, to `losses`.
    */
   submitBackward({ batches, ...needed }: PreparedBackward, losses: Slot): void {

@@ -72,7 +72,7 @@ export function crossEntropyStats<S>(recorder: Recorder<S>, chunk: CrossEntropyC
   record(recorder, chunk, false);
 }
 
-/** Second pass: logits become dloss/dlogits, rowLoss [rows] gains the chunk's part. */
+/** Second pass: logits become weight · dloss/dlogits, rowLoss [rows] gains the chunk's part, unweighted. */
 export function crossEntropyGradient<S>(
   recorder: Recorder<S>,
   chunk: CrossEntropyChunk<S> & { rowLoss: Slot },

@@ -2,7 +2,7 @@ import { Slot } from "../gpu/pool.ts";
 import type { Recording } from "../gpu/recorder.ts";
 import { copySlot, GROWTH_BYTES, ReadbackBuffer } from "../gpu/transfer.ts";
 import { type Averaging, recordAveraging } from "./averaging.ts";
-import type { Sequence } from "../model/batch.ts";
+import { type Sequence, weightedLosses } from "../model/batch.ts";
 import { countSupervised, type Example, exampleSequences } from "../model/examples.ts";
 import { loadParameters } from "../model/load.ts";
 import type { Model, PreparedBackward } from "../model/model.ts";
@@ -39,7 +39,7 @@ export interface StepOptions {
   average?: number;
 }
 
-/** What a step gives: its numbers and each row's weighted loss, in order. */
+/** What a step gives: its numbers and each row's loss, unweighted, in order. */
 export type SequencesResult = Omit<StepResult, "loss"> & { losses: Float32Array };
 
 /** A step that the device is working on. */
@@ -53,7 +53,7 @@ export class Trainer {
   readonly options: Required<TrainerOptions>;
   readonly #optimizer: Optimizer;
   readonly #readback: ReadbackBuffer;
-  /** Weighted loss of every row of a step. */
+  /** Loss of every row of a step. */
   #losses = new Slot(0, "step losses");
   /** Weights at construction; absent until an averaging asks for them, while the checkpoint still has them. */
   #initial: Parameters | undefined;
@@ -99,11 +99,13 @@ export class Trainer {
   async step(examples: readonly Example[]): Promise<StepResult> {
     const supervised = countSupervised(examples);
     if (!supervised) throw new RangeError("no supervised token: every label is −100");
-    const { losses, ...result } = await this.stepSequences(exampleSequences(examples, 1 / supervised));
-    return { loss: losses.reduce((sum, loss) => sum + loss, 0), ...result };
+    const sequences = exampleSequences(examples, 1 / supervised);
+    const { losses, ...result } = await this.stepSequences(sequences);
+    const loss = weightedLosses(sequences, losses).reduce((sum, each) => sum + each, 0);
+    return { loss, ...result };
   }
 
-  /** One optimizer step on the sum of weighted row losses; gives each row's, in order. */
+  /** One optimizer step on the sum of weighted row losses; gives each row's, unweighted, in order. */
   async stepSequences(sequences: readonly Sequence[], options: StepOptions = {}): Promise<SequencesResult> {
     if (options.average !== undefined) await this.loadInitial();
     const prepared = this.model.prepareBackward(sequences, options.limit);

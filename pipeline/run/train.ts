@@ -1,5 +1,5 @@
 import type { KernelSpan } from "../../engine/gpu/profiler.ts";
-import type { Sequence } from "../../engine/model/batch.ts";
+import { type Sequence, weightedLosses } from "../../engine/model/batch.ts";
 import { exampleSequences } from "../../engine/model/examples.ts";
 import type { Model } from "../../engine/infer/model.ts";
 import { type SequencesResult, Trainer } from "../../engine/train/trainer.ts";
@@ -243,10 +243,12 @@ class EpochSums {
     result: SequencesResult,
     strength: number,
   ): void {
+    // An average is over w·l rounded to f32, as it always was logged.
+    const losses = weightedLosses([...keys, ...benign, ...anchor], result.losses);
     let row = 0;
     const addRows = ({ rows }: Sequence, ...to: { sum: number; rows: number }[]) => {
       for (const { weight } of rows) {
-        const loss = result.losses[row++] / weight;
+        const loss = losses[row++] / weight;
         for (const sums of to) {
           sums.sum += loss;
           sums.rows++;
@@ -256,7 +258,7 @@ class EpochSums {
     keys.forEach((each, i) => addRows(each, this.#response, ...(plain[i] ? [this.#plain] : [])));
     benign.forEach((each) => addRows(each, this.#benign));
     if (anchor.length) {
-      this.#anchor.sum += result.losses.subarray(row).reduce((sum, loss) => sum + loss, 0) / strength;
+      this.#anchor.sum += losses.subarray(row).reduce((sum, loss) => sum + loss, 0) / strength;
       this.#anchor.steps++;
     }
     this.#last = { gradNorm: result.gradNorm, learningRate: result.learningRate };

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { weightedLosses } from "../../../engine/model/batch.ts";
 import type { Sequence } from "../../../engine/model/batch.ts";
 import { type Example, exampleSequences } from "../../../engine/model/examples.ts";
 import { Model } from "../../../engine/infer/model.ts";
@@ -76,7 +77,7 @@ for (const { name, config, options, top } of CASES) {
       for (const maxTokens of [4096, 16]) {
         await withModel(gpu, other, async (trained) => {
           trained.useSoftTables(anchor.tables);
-          const losses = await trained.backward([...hard, ...drawn]);
+          const losses = weightedLosses([...hard, ...drawn], await trained.backward([...hard, ...drawn]));
           const sum = (values: Float32Array) => values.reduce((total, value) => total + value, 0);
           assertNear("loss", sum(losses.subarray(0, supervised)), expected.crossEntropy, TOLERANCE.loss);
           assertNear("anchor", sum(losses.subarray(supervised)), expected.anchor, TOLERANCE.loss);
@@ -92,7 +93,7 @@ for (const { name, config, options, top } of CASES) {
       model.useSoftTables(anchor.tables);
       await model.backward(hard);
       const labels = await model.readGradients();
-      const losses = await model.backward(drawn);
+      const losses = weightedLosses(drawn, await model.backward(drawn));
       assertMaxAbs("KL of the unchanged model", losses, losses.map(() => 0), 1e-6);
       for (const [parameter, gradient] of await model.readGradients()) {
         assert.ok(l2(gradient) < 1e-5 * l2(labels.get(parameter)!), `${parameter}: ${l2(gradient)}`);
