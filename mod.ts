@@ -13,8 +13,10 @@ export { openGpu, type OpenOptions } from "./pipeline/gpu/open.ts";
 export type { ModelSpec } from "./engine/models/spec.ts";
 export { ConfigError } from "./engine/models/config.ts";
 export type { Example } from "./engine/model/examples.ts";
-export type { ModelOptions, PreparedBackward, ScoredRow } from "./engine/model/model.ts";
-export { Model } from "./engine/infer/model.ts";
+export type { ModelOptions } from "./engine/model/model.ts";
+export type { ScoredRow } from "./engine/model/score.ts";
+export type { PreparedBackward } from "./engine/train/backward.ts";
+export { LanguageModel as Model } from "./engine/language_model.ts";
 export type { GenerateOptions } from "./engine/infer/generate.ts";
 export {
   type PendingStep,

@@ -13,7 +13,7 @@ import type { Gpu } from "../engine/gpu/context.ts";
 import { recordAveraging } from "../engine/train/averaging.ts";
 import { loadParameters } from "../engine/model/load.ts";
 import { saveAtomic } from "../engine/io/atomic.ts";
-import { Model } from "../engine/infer/model.ts";
+import { LanguageModel } from "../engine/language_model.ts";
 import { Parameters } from "../engine/model/parameters.ts";
 import { Anchor } from "../pipeline/objectives/anchor.ts";
 import { type FinetuneConfig, resolveSettings } from "../pipeline/settings/finetune.ts";
@@ -97,8 +97,8 @@ for (const seed of numbers(values.seeds)) {
 }
 await writeTable();
 
-async function withModel<T>(dir: string, use: (model: Model) => Promise<T>): Promise<T> {
-  using model = await Model.load(gpu, dir);
+async function withModel<T>(dir: string, use: (model: LanguageModel) => Promise<T>): Promise<T> {
+  using model = await LanguageModel.load(gpu, dir);
   return await use(model);
 }
 
@@ -109,7 +109,7 @@ async function runMethod(
   seed: number,
 ): Promise<void> {
   const settings = resolveSettings({ ...METHODS[method], seed });
-  using model = await Model.load(gpu, DEMO_MODEL);
+  using model = await LanguageModel.load(gpu, DEMO_MODEL);
   const began = performance.now();
   let anchor: Anchor | undefined;
   if (settings.anchor_strength > 0) {
@@ -120,7 +120,7 @@ async function runMethod(
       startIds: startIds(tokenizer),
       eosId: tokenizer.eosId,
     });
-    model.useSoftTables(anchor.tables);
+    model.training.useSoftTables(anchor.tables);
   }
   const { epochs } = await trainFingerprints({
     model,
@@ -148,7 +148,7 @@ async function runMethod(
   base.dispose();
 }
 
-async function pull(model: Model, base: Parameters, lambda: number): Promise<void> {
+async function pull(model: LanguageModel, base: Parameters, lambda: number): Promise<void> {
   const recording = recordAveraging(gpu, model.parameters, base).finish(gpu);
   recording.submit({ lambda, seed: 0, step: 0 });
   await gpu.check();
@@ -156,7 +156,7 @@ async function pull(model: Model, base: Parameters, lambda: number): Promise<voi
 }
 
 async function measure(
-  model: Model,
+  model: LanguageModel,
   run: Pick<Row, "method" | "count" | "seed" | "epochs" | "seconds">,
   fingerprints: readonly Fingerprint[],
 ): Promise<void> {

@@ -110,7 +110,7 @@ async function measure(gpu: Gpu, sizes: Sizes, rounds: number): Promise<Point> {
       total += times.at(-1)!;
       if (!Number.isFinite(loss)) throw new Error(`the loss of ${JSON.stringify(sizes)} is ${loss}`);
     }
-    const { pass } = model.schedule("train", exampleSequences(examples, 1));
+    const pass = model.training.reserve(model.passes.split("train", exampleSequences(examples, 1)).capacity);
     const plan = planTraining(gpu, model.spec, {
       train: pass.options.capacity,
       score: pass.options.capacity,

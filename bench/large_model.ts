@@ -103,7 +103,7 @@ try {
   );
   const logits = await timed("logits", () => model.logits(ids));
   if (!logits.every((values) => values.every(Number.isFinite))) throw new Error("logits are not finite");
-  model.release("logits");
+  model.passes.release("logits");
   using trainer = new Trainer(model, { learningRate: 1e-5, totalSteps: Number(flags.steps) });
   const examples = ids.map((ids) => ({ ids, labels: ids.map((id, t) => t === 0 ? -100 : id) }));
   let [flops, stepSeconds] = [0, 0];

@@ -53,7 +53,9 @@ export const memoryBenchmark: Benchmark = {
         ids: ids.map((id) => id % DEMO_SHAPE.V),
         labels,
       }));
-      const { pass } = model.schedule("train", exampleSequences(examples, 1));
+      const pass = model.training.reserve(
+        model.passes.split("train", exampleSequences(examples, 1)).capacity,
+      );
       const plan = planTraining(gpu, spec, {
         train: pass.options.capacity,
         score: { tokens: 64, rows: 64 },

@@ -1,8 +1,13 @@
 import type { Gpu } from "./context.ts";
 
+/** Bytes that a buffer of this size takes. */
+export function roundedBytes(bytes: number): number {
+  return Math.max(16, Math.ceil(bytes / 16) * 16);
+}
+
 /**
  * A place for one buffer. While work is being recorded it is only a size, so a recording is also the memory plan;
- * {@link Slot.realize} makes the buffer.
+ * {@link Slot.realize} makes the buffer. It may be freed and made again: what is bound to it finds the new one.
  */
 export class Slot {
   #buffer: GPUBuffer | undefined;
@@ -20,7 +25,9 @@ export class Slot {
     return this.#buffer !== undefined;
   }
 
+  /** Makes the buffer, or a larger one where it has outgrown its own; what was in that is lost. */
   realize(gpu: Gpu): this {
+    if (this.#buffer && this.#buffer.size < this.bytes) this.dispose();
     if (!this.#buffer) {
       this.#buffer = gpu.createBuffer(this.bytes, this.label);
       this.#gpu = gpu;
@@ -34,10 +41,19 @@ export class Slot {
   }
 }
 
-/** Hands out whole-buffer slots and reuses released ones, while nothing is realized yet. */
+/**
+ * Memory of recordings: hands out whole-buffer slots and reuses released ones. Several recordings may share one if only one
+ * of them runs at a time and none expects to find anything there that it didn't write in the same run.
+ */
 export class Pool {
   readonly slots: Slot[] = [];
-  readonly #free: Slot[] = [];
+  #free: Slot[] = [];
+  #users = 0;
+
+  /** Makes every slot free, for a recording that begins. */
+  begin(): void {
+    this.#free = [...this.slots];
+  }
 
   /** A slot of at least `bytes`: the tightest free one, else the largest free one made larger, else a new one. */
   acquire(bytes: number, label: string): Slot {
@@ -69,6 +85,20 @@ export class Pool {
 
   /** Sum of all slots: what realizing them allocates. */
   get totalBytes(): number {
-    return this.slots.reduce((sum, slot) => sum + Math.max(16, Math.ceil(slot.bytes / 16) * 16), 0);
+    return this.slots.reduce((sum, slot) => sum + roundedBytes(slot.bytes), 0);
+  }
+
+  /** Makes all buffers, for a recording that is about to run. To be undone by {@link Pool.leave}, even after an error. */
+  enter(gpu: Gpu): void {
+    this.#users++;
+    for (const slot of this.slots) slot.realize(gpu);
+  }
+
+  /** Frees all buffers and forgets the slots once the last recording has left. */
+  leave(): void {
+    if (--this.#users > 0) return;
+    for (const slot of this.slots) slot.dispose();
+    this.slots.length = 0;
+    this.#free = [];
   }
 }

@@ -49,12 +49,22 @@ const WORK_PER_SUBMIT = { software: 8e9, hardware: 5e12 };
  * device, so recording alone gives the memory plan.
  */
 export class Recorder<S> {
-  readonly pool: Pool = new Pool();
   readonly #dispatches: Dispatch<S>[] = [];
+  readonly #segments: SegmentStart[] = [];
   #nothing: Slot | undefined;
 
-  /** `target` decides between kernel variants; a {@link Gpu} is one, a literal does for a plan. */
-  constructor(readonly target: KernelTarget) {}
+  /**
+   * `target` decides between kernel variants; a {@link Gpu} is one, a literal does for a plan. A `pool` of other recordings
+   * is shared with them, see {@link Pool}.
+   */
+  constructor(readonly target: KernelTarget, readonly pool: Pool = new Pool()) {
+    pool.begin();
+  }
+
+  /** What is recorded from here on, up to the next call, can be run apart: see {@link Recording.segments}. */
+  segment(name: string): void {
+    this.#segments.push({ name, first: this.#dispatches.length });
+  }
 
   /** A small slot for bindings that a launch doesn't use. */
   get nothing(): Slot {
@@ -98,9 +108,14 @@ export class Recorder<S> {
     this.#dispatches.push({ variant, bindings: list, launch, work });
   }
 
-  /** Device memory that {@link Recorder.finish} takes: all slots of the pool, and the params of all dispatches. */
+  /** Device memory that {@link Recorder.finish} takes beside the pool: the params of all dispatches. */
+  get paramsBytes(): number {
+    return this.#dispatches.length * UNIFORM_STRIDE;
+  }
+
+  /** Device memory that {@link Recorder.finish} takes where nothing else shares the pool. */
   get memoryBytes(): number {
-    return this.pool.totalBytes + this.#dispatches.length * UNIFORM_STRIDE;
+    return this.pool.totalBytes + this.paramsBytes;
   }
 
   /** The variants recorded so far. */
@@ -110,8 +125,14 @@ export class Recorder<S> {
 
   /** Creates buffers, pipelines and bind groups. */
   finish(gpu: Gpu): Recording<S> {
-    return new Recording(gpu, this.pool, this.#dispatches);
+    return new Recording(gpu, this.pool, this.#dispatches, this.#segments);
   }
+}
+
+/** Where a segment begins: the number of its first dispatch. */
+interface SegmentStart {
+  name: string;
+  first: number;
 }
 
 function slotOf(binding: Binding): Slot {
@@ -121,6 +142,8 @@ function slotOf(binding: Binding): Slot {
 interface Prepared<S> extends Dispatch<S> {
   entry: PipelineEntry;
   group: GPUBindGroup;
+  /** The buffers that the group binds, in the order of the bindings. */
+  bound: readonly GPUBuffer[];
   uniformOffset: number;
 }
 
@@ -130,22 +153,25 @@ export class Recording<S> {
   readonly #uniforms: GPUBuffer;
   readonly #uniformData: DataView<ArrayBuffer>;
   readonly #readback: ReadbackBuffer;
+  /** Runs begun so far. */
+  #runs = 0;
 
-  constructor(readonly gpu: Gpu, readonly pool: Pool, dispatches: readonly Dispatch<S>[]) {
+  constructor(
+    readonly gpu: Gpu,
+    readonly pool: Pool,
+    dispatches: readonly Dispatch<S>[],
+    readonly starts: readonly SegmentStart[] = [],
+  ) {
     const bytes = Math.max(1, dispatches.length) * UNIFORM_STRIDE;
     this.#uniformData = new DataView(new ArrayBuffer(bytes));
     this.#uniforms = gpu.createBuffer(bytes, "params", GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST);
     this.#readback = new ReadbackBuffer(gpu);
     try {
-      for (const slot of pool.slots) slot.realize(gpu);
+      pool.enter(gpu);
       this.#prepared = dispatches.map((dispatch, index) => {
         const entry = compileKernel(gpu, dispatch.variant);
-        return {
-          ...dispatch,
-          entry,
-          group: this.#bindGroup(dispatch, entry),
-          uniformOffset: index * UNIFORM_STRIDE,
-        };
+        const uniformOffset = index * UNIFORM_STRIDE;
+        return { ...dispatch, entry, ...this.#bind(dispatch, entry), uniformOffset };
       });
     } catch (error) {
       // Over a limit: what was made so far must not stay.
@@ -154,7 +180,10 @@ export class Recording<S> {
     }
   }
 
-  #bindGroup({ variant, bindings }: Dispatch<S>, entry: PipelineEntry): GPUBindGroup {
+  #bind(
+    { variant, bindings }: Dispatch<S>,
+    entry: PipelineEntry,
+  ): Pick<Prepared<S>, "group" | "bound"> {
     const { device, limits } = this.gpu;
     const entries: GPUBindGroupEntry[] = [
       { binding: 0, resource: { buffer: this.#uniforms, offset: 0, size: paramsBytes(variant) } },
@@ -173,10 +202,20 @@ export class Recording<S> {
       }
       entries.push({ binding: index, resource: { buffer, offset, size: Math.ceil(size / 4) * 4 } });
     });
-    return this.gpu.guard(
+    const group = this.gpu.guard(
       `bind group of ${variant.key}`,
       () => device.createBindGroup({ label: variant.key, layout: entry.layout, entries }),
     );
+    return { group, bound: bindings.map((binding) => slotOf(binding).buffer) };
+  }
+
+  /** The group of a dispatch, made anew where a slot has another buffer than before. */
+  #groupOf(prepared: Prepared<S>): GPUBindGroup {
+    const { bindings, bound, entry } = prepared;
+    if (bindings.some((binding, i) => slotOf(binding).buffer !== bound[i])) {
+      Object.assign(prepared, this.#bind(prepared, entry));
+    }
+    return prepared.group;
   }
 
   /**
@@ -184,12 +223,7 @@ export class Recording<S> {
    * @throws TypeError or RangeError when a launch's params don't fit its kernel.
    */
   submit(sizes: S, copies: readonly SlotCopy[] = [], profiler?: Profiler): void {
-    this.gpu.throwIfFailed();
-    const launches = this.#prepared.map(({ variant, launch, uniformOffset }) => {
-      const result = launch(sizes);
-      if (result) writeParams(variant, result.params, this.#uniformData, uniformOffset);
-      return result;
-    });
+    const launches = this.#begin(sizes);
     this.gpu.guard("submit", () => {
       this.gpu.device.queue.writeBuffer(this.#uniforms, 0, this.#uniformData.buffer);
       if (profiler) this.#encodeProfiled(launches, sizes, profiler);
@@ -197,15 +231,56 @@ export class Recording<S> {
     });
   }
 
-  #encode(launches: (Launch | null)[], sizes: S, copies: readonly SlotCopy[]): void {
+  /**
+   * Like {@link Recording.submit}, a segment at a time: gives each one's name once it is submitted. In between, the caller
+   * may free, fill and make buffers that only other segments use; submitting this recording otherwise is not allowed. The
+   * copies follow the last segment.
+   */
+  *segments(sizes: S, copies: readonly SlotCopy[] = []): Generator<string, void, undefined> {
+    const launches = this.#begin(sizes);
+    this.gpu.device.queue.writeBuffer(this.#uniforms, 0, this.#uniformData.buffer);
+    const run = this.#runs;
+    const { starts } = this;
+    for (const [i, { name, first }] of starts.entries()) {
+      if (run !== this.#runs) {
+        throw new TypeError(`segment "${name}": another run of the recording has begun`);
+      }
+      const isLast = i === starts.length - 1;
+      const end = isLast ? this.#prepared.length : starts[i + 1].first;
+      this.gpu.guard(`submit of ${name}`, () => {
+        this.#encode(launches, sizes, isLast ? copies : [], first, end);
+      });
+      yield name;
+    }
+  }
+
+  /** Evaluates what every dispatch needs in a run. */
+  #begin(sizes: S): (Launch | null)[] {
+    this.gpu.throwIfFailed();
+    this.#runs++;
+    return this.#prepared.map(({ variant, launch, uniformOffset }) => {
+      const result = launch(sizes);
+      if (result) writeParams(variant, result.params, this.#uniformData, uniformOffset);
+      return result;
+    });
+  }
+
+  #encode(
+    launches: (Launch | null)[],
+    sizes: S,
+    copies: readonly SlotCopy[],
+    first = 0,
+    end = this.#prepared.length,
+  ): void {
     const { device, isSoftware } = this.gpu;
     const limit = isSoftware ? WORK_PER_SUBMIT.software : WORK_PER_SUBMIT.hardware;
     let encoder = device.createCommandEncoder();
     let pass = encoder.beginComputePass();
     let work = 0;
-    this.#prepared.forEach((prepared, i) => {
+    for (let i = first; i < end; i++) {
+      const prepared = this.#prepared[i];
       const launch = launches[i];
-      if (!launch) return;
+      if (!launch) continue;
       work += prepared.work(sizes);
       if (work > limit) {
         pass.end();
@@ -215,7 +290,7 @@ export class Recording<S> {
         work = 0;
       }
       this.#encodeOne(pass, prepared, launch);
-    });
+    }
     pass.end();
     encodeCopies(encoder, copies);
     device.queue.submit([encoder.finish()]);
@@ -238,14 +313,15 @@ export class Recording<S> {
 
   #encodeOne(
     pass: GPUComputePassEncoder,
-    { variant, entry, group, uniformOffset }: Prepared<S>,
+    prepared: Prepared<S>,
     launch: Launch,
   ) {
+    const { variant, entry, uniformOffset } = prepared;
     const grid = foldGroups(launch.groups, this.gpu.limits.maxComputeWorkgroupsPerDimension);
     if (grid.includes(0)) return;
     this.gpu.onDispatch?.(variant, launch);
     pass.setPipeline(entry.pipeline);
-    pass.setBindGroup(0, group, [uniformOffset]);
+    pass.setBindGroup(0, this.#groupOf(prepared), [uniformOffset]);
     pass.dispatchWorkgroups(...grid);
   }
 
@@ -266,7 +342,7 @@ export class Recording<S> {
   }
 
   dispose(): void {
-    for (const slot of this.pool.slots) slot.dispose();
+    this.pool.leave();
     this.gpu.destroyBuffer(this.#uniforms);
     this.#readback.dispose();
   }

@@ -1,8 +1,9 @@
 import { NAN_TOKEN } from "../ops/argmax.ts";
 import { type Sequence, splitMicroBatches } from "../model/batch.ts";
 import { checkTokens } from "../model/limits.ts";
+import { UNWEIGHTED } from "../model/logits.ts";
 import type { Model } from "../model/model.ts";
-import { Pass } from "../model/pass.ts";
+import type { Pass } from "../model/pass.ts";
 import { cacheRows, KvCache } from "./kv_cache.ts";
 import { drawToken, type Sampling, tokenUniform } from "./sample.ts";
 
@@ -19,9 +20,6 @@ export interface GenerateOptions extends Partial<Sampling> {
   stop?: readonly number[];
   signal?: AbortSignal;
 }
-
-/** A row whose logits alone are wanted. */
-const UNWEIGHTED = { weight: 0, target: { kind: "label", token: 0 } } as const;
 
 /** A text under way. */
 interface Text {
@@ -48,7 +46,7 @@ export async function generate(
   checkOptions(options);
   const { spec, gpu } = model;
   const rows = cacheRows(spec, gpu);
-  const atOnce = model.limits(options.temperature ? "logits" : "greedy").rows;
+  const atOnce = model.passes.limits(options.temperature ? "logits" : "greedy").rows;
   const out: number[][] = [];
   for (let first = 0; first < prompts.length;) {
     const group: Text[] = [];
@@ -84,15 +82,15 @@ async function continueGroup(
   const { maxNewTokens, signal, temperature = 0 } = options;
   if (!maxNewTokens) return;
   const kind = temperature ? "logits" : "greedy";
-  const limits = model.limits(kind);
-  const { gpu, parameters } = model;
+  const limits = model.passes.limits(kind);
+  const { gpu } = model;
   const longest = Math.max(...group.map(({ ids }) => ids.length));
   const cache = new KvCache(gpu, model.spec, rows, longest + maxNewTokens);
   const passes: Pass[] = [];
   try {
     const record = (tokens: number) => {
       const capacity = { tokens, rows: Math.min(tokens, group.length) };
-      const pass = Pass.record(gpu, parameters, { kind, capacity, cache });
+      const pass = model.passes.record({ kind, capacity, cache });
       passes.push(pass);
       return pass;
     };

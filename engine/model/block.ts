@@ -52,7 +52,7 @@ export class Block {
 
   constructor(
     readonly context: BlockContext,
-    layer: number,
+    readonly layer: number,
     readonly options: { rowsOnly: boolean; save: boolean },
   ) {
     const { capacity, parameters: { spec: { tensors } } } = context;

@@ -1,10 +1,10 @@
 import type { Gpu } from "../gpu/context.ts";
-import { Slot } from "../gpu/pool.ts";
+import { roundedBytes, Slot } from "../gpu/pool.ts";
 import { readSlot } from "../gpu/transfer.ts";
 import type { GradientShards } from "./context.ts";
-import { type Parameter, roundedBytes } from "./parameters.ts";
+import type { Parameter } from "./parameters.ts";
 
-/** Gradient buffers of a model, f32, in the row shards of its parameters; each is made when first asked for. */
+/** Gradient buffers of trained parameters, f32, in the row shards of its parameters; each is made when first asked for. */
 export class Gradients {
   readonly #byName = new Map<string, GradientShards>();
 

@@ -12,9 +12,9 @@ import type { Parameter } from "./parameters.ts";
 
 const accumulates = (sizes: PassSizes) => sizes.accumulate;
 
-/** The gradient of a vector, which is never split. */
-function vectorGradient({ gradient }: LayerContext, parameter: Parameter): Slot {
-  return gradient(parameter)[0].gradient;
+/** The gradient of a vector, which is never split; none of a frozen one. */
+function vectorGradient({ gradient }: LayerContext, parameter: Parameter | undefined): Slot | undefined {
+  return parameter?.trainable ? gradient(parameter)[0].gradient : undefined;
 }
 
 /** A linear layer y = x·Wᵀ + b, or the outputs `first` … `first + outputs − 1` of one. */
@@ -72,7 +72,7 @@ export class Linear {
     }
   }
 
-  /** Gradients of W and b, and dx = or += dy·W. */
+  /** dx = or += dy·W, and the gradients of W and b where they are trained. */
   backward(operands: {
     dy: Matrix;
     x: Matrix;
@@ -83,20 +83,22 @@ export class Linear {
     const { recorder, gradient } = this.context;
     const { dy, x, dx, addToInput, count } = operands;
     const { inputs, outputs } = this;
-    const gradients = gradient(this.weight);
+    const gradients = this.weight.trainable ? gradient(this.weight) : undefined;
     for (const { shard, row, windowRow, rows, stored } of this.#parts) {
       const dyPart = { ...dy, offset: dy.offset + windowRow };
-      gemm(recorder, {
-        layout: "TN",
-        a: dyPart,
-        b: x,
-        c: matrix(gradients[shard].gradient, inputs, row * inputs),
-        m: rows,
-        n: inputs,
-        k: count,
-        capacityM: rows,
-        start: accumulates,
-      });
+      if (gradients) {
+        gemm(recorder, {
+          layout: "TN",
+          a: dyPart,
+          b: x,
+          c: matrix(gradients[shard].gradient, inputs, row * inputs),
+          m: rows,
+          n: inputs,
+          k: count,
+          capacityM: rows,
+          start: accumulates,
+        });
+      }
       gemm(recorder, {
         layout: "NN",
         a: dyPart,
@@ -109,14 +111,15 @@ export class Linear {
         start: () => addToInput || windowRow > 0,
       });
     }
-    if (this.#bias) {
+    const dbias = vectorGradient(this.context, this.#bias);
+    if (dbias) {
       biasBackward(recorder, {
         rows: count,
         columns: outputs,
         dy,
         accumulate: accumulates,
         capacityRows: this.#capacityRows,
-        dbias: vectorGradient(this.context, this.#bias),
+        dbias,
         dbiasOffset: this.first,
       });
     }
@@ -154,7 +157,7 @@ export class NormLayer {
     });
   }
 
-  /** dx = or +=; the gradients of weight and bias accumulate over micro-batches. */
+  /** dx = or +=; the gradients of weight and bias, where they are trained, accumulate over micro-batches. */
   backward(
     rows: Dim<PassSizes>,
     slots: { x: Slot | HeadMatrix; stats: Slot; dy: Slot | HeadMatrix; dx: Slot | HeadMatrix },
@@ -169,7 +172,7 @@ export class NormLayer {
       stats,
       weight: this.#weight.shards[0].weight,
       dweight: vectorGradient(this.context, this.#weight),
-      dbias: this.#bias && vectorGradient(this.context, this.#bias),
+      dbias: vectorGradient(this.context, this.#bias),
     }, { addToInput, accumulate: accumulates, capacityRows: Math.max(capacity.tokens, capacity.rows) });
   }
 

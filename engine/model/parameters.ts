@@ -1,5 +1,5 @@
 import type { Gpu } from "../gpu/context.ts";
-import { Slot } from "../gpu/pool.ts";
+import { roundedBytes, Slot } from "../gpu/pool.ts";
 import type { KernelTarget } from "../gpu/recorder.ts";
 import { elementsOf } from "../io/safetensors.ts";
 import { type ModelSpec, type ParameterSpec, parameterSpecs } from "../models/spec.ts";
@@ -12,6 +12,12 @@ export interface StorageOptions {
   dtype: "f32" | "bf16";
   /** With bf16: an f32 master in two planes, or none, and stochastic rounding of each update. */
   master: "f32" | "none";
+}
+
+/** How a model's parameters are kept, and which of them are trained. */
+export interface ParameterOptions extends StorageOptions {
+  /** Whether the parameter of this name is trained; default all are. A frozen one has no gradient and no optimizer state. */
+  trainable?: (name: string) => boolean;
 }
 
 /** A row shard of a parameter: whole buffers of its own. */
@@ -28,6 +34,7 @@ export interface Parameter extends ParameterSpec {
   /** Elements of a row: the last extent, or 1 for a vector. */
   readonly columns: number;
   readonly storage: Storage;
+  readonly trainable: boolean;
   readonly shards: readonly ParameterShard[];
   /** Elements of a slab, see {@link slabRows}. */
   readonly slab: number;
@@ -39,7 +46,7 @@ export class Parameters {
   readonly #byName: ReadonlyMap<string, Parameter>;
 
   /** `target` gives the largest binding, beyond which parameters are split. */
-  constructor(readonly spec: ModelSpec, readonly target: KernelTarget, readonly options: StorageOptions) {
+  constructor(readonly spec: ModelSpec, readonly target: KernelTarget, readonly options: ParameterOptions) {
     const limit = target.maxBindingBytes ?? Infinity;
     this.all = parameterSpecs(spec).map((parameter, index) => plan(parameter, index, limit, options));
     this.#byName = new Map(this.all.map((parameter) => [parameter.name, parameter]));
@@ -50,6 +57,11 @@ export class Parameters {
     const parameter = this.#byName.get(name);
     if (!parameter) throw new RangeError(`the model has no parameter "${name}"`);
     return parameter;
+  }
+
+  /** Those that are trained. */
+  get trainable(): readonly Parameter[] {
+    return this.all.filter(({ trainable }) => trainable);
   }
 
   has(name: string): boolean {
@@ -81,16 +93,11 @@ export class Parameters {
   }
 }
 
-/** Bytes that a buffer of this size takes. */
-export function roundedBytes(bytes: number): number {
-  return Math.max(16, Math.ceil(bytes / 16) * 16);
-}
-
 function plan(
   parameter: ParameterSpec,
   index: number,
   limit: number,
-  { dtype, master }: StorageOptions,
+  { dtype, master, trainable = () => true }: ParameterOptions,
 ): Parameter {
   const { name, shape } = parameter;
   const [rows, columns = 1] = shape;
@@ -112,5 +119,6 @@ function plan(
     throw new RangeError(`the vector ${name} of ${rows} numbers doesn't fit a binding of ${limit} bytes`);
   }
   const count = elementsOf(shape);
-  return { ...parameter, index, count, columns, storage, shards, slab: slabRows(columns) * columns };
+  const slab = slabRows(columns) * columns;
+  return { ...parameter, index, count, columns, storage, trainable: trainable(name), shards, slab };
 }

@@ -1,5 +1,5 @@
 import type { Gpu } from "../gpu/context.ts";
-import type { Slot } from "../gpu/pool.ts";
+import { type Pool, roundedBytes, Slot } from "../gpu/pool.ts";
 import { type KernelTarget, Recorder, type Recording } from "../gpu/recorder.ts";
 import type { KernelSpan } from "../gpu/profiler.ts";
 import type { SlotCopy } from "../gpu/transfer.ts";
@@ -11,7 +11,7 @@ import { ropeTable } from "../ops/rope.ts";
 import { packBatch, type PackedBatch, type PassCapacity, type PassSizes, type Sequence } from "./batch.ts";
 import { Block } from "./block.ts";
 import type { BatchSlots, BlockContext, GradientShards } from "./context.ts";
-import type { ModelSpec } from "../models/spec.ts";
+import { blockParameters, type ModelSpec } from "../models/spec.ts";
 import { Head, type SoftTables } from "./head.ts";
 import type { Parameter, Parameters } from "./parameters.ts";
 
@@ -35,12 +35,14 @@ export interface PassOptions {
   capacity: PassCapacity;
   /** Keep each block's inside for backward, or compute it twice. */
   saveBlocks?: boolean;
-  /** Gradients, for "train". */
+  /** Gradients of trained parameters, for "train". */
   gradient?: (parameter: Parameter) => GradientShards;
   /** Tables of soft targets; without them only labels may be wanted. */
   soft?: SoftTables;
   /** Not for "train". */
   cache?: PassCache;
+  /** Memory that the pass shares with others, of which one runs at a time; default is its own. */
+  arena?: Pool;
 }
 
 /** What a recorded pass holds, before any buffer exists. */
@@ -52,77 +54,110 @@ export interface PassPlan {
   stats: Slot;
   best: Slot;
   logits: Slot;
+  /** Parameters by the segment after which their gradient is whole. */
+  completes: ReadonlyMap<string, readonly Parameter[]>;
 }
 
-/** Records a pass without a device: its pool is the memory plan. */
+/** Device memory of a pass beside its arena. */
+export function ownBytes({ recorder, batch }: PassPlan): number {
+  return recorder.paramsBytes + batch.ropeTables.reduce((sum, { bytes }) => sum + roundedBytes(bytes), 0);
+}
+
+/** The first block that backward must reach; the number of blocks where only what follows them is trained. */
+function lowestTrained({ spec, all }: Parameters): number {
+  const { layers, tensors: { embedding } } = spec;
+  if (all.some(({ name, trainable }) => trainable && name === embedding)) return 0;
+  const blockOf = new Map<string, number>();
+  for (let layer = layers - 1; layer >= 0; layer--) {
+    for (const { name } of blockParameters(spec, layer)) blockOf.set(name, layer);
+  }
+  return all.reduce((lowest, { name, trainable }) => {
+    return trainable ? Math.min(lowest, blockOf.get(name) ?? layers) : lowest;
+  }, layers);
+}
+
+/**
+ * Records a pass without a device: its pool is the memory plan. Its segments are "embedding", "block 0" …, "head" (with
+ * its backward), and for "train" "block 3 backward" … and "embedding backward".
+ */
 export function recordPass(target: KernelTarget, parameters: Parameters, options: PassOptions): PassPlan {
-  const { kind, capacity, saveBlocks = true } = options;
+  const { kind, capacity, saveBlocks = true, arena } = options;
   const { spec } = parameters;
   const { width: C, layers } = spec;
-  const recorder = new Recorder<PassSizes>(target);
+  const recorder = new Recorder<PassSizes>(target, arena);
   const { pool } = recorder;
   const batch = batchSlots(recorder, capacity, spec, options.cache);
   const nothing = recorder.nothing;
+  let segment = "";
+  const begin = (name: string) => recorder.segment(segment = name);
+  const lastUse = new Map<Parameter, string>();
   const context: BlockContext = {
     recorder,
     parameters,
     capacity,
     batch,
     cache: options.cache?.slots,
-    gradient: options.gradient ?? (() => {
-      throw new TypeError("this pass records no gradients");
-    }),
+    gradient: (parameter) => {
+      if (!options.gradient) throw new TypeError("this pass records no gradients");
+      lastUse.set(parameter, segment);
+      return options.gradient(parameter);
+    },
   };
-  const rowLoss = kind === "train" ? pool.acquire(capacity.rows * 4, "row losses") : nothing;
+  const isTrain = kind === "train";
+  const rowLoss = isTrain ? pool.acquire(capacity.rows * 4, "row losses") : nothing;
   const best = kind === "score" || kind === "greedy"
     ? pool.acquire(capacity.rows * 8, "greedy tokens")
     : nothing;
   const logits = kind === "logits" ? pool.acquire(capacity.rows * spec.vocabulary * 4, "logits") : nothing;
 
+  begin("embedding");
   const embedding = parameters.get(spec.tensors.embedding);
   let x = pool.acquire(capacity.tokens * C * 4, "embedded");
   const looked = { ids: batch.ids, table: embedding.shards, y: x };
   embeddingForward(recorder, (sizes: PassSizes) => sizes.tokens, C, looked, spec.embeddingScale);
-  const blocks: Block[] = [];
-  const inputs: Slot[] = [];
+  const lowest = isTrain ? lowestTrained(parameters) : layers;
+  const blocks: { block: Block; input: Slot }[] = [];
   for (let layer = 0; layer < layers; layer++) {
+    begin(`block ${layer}`);
+    const returns = layer >= lowest;
     const block = new Block(context, layer, {
       rowsOnly: layer === layers - 1,
-      save: kind === "train" && saveBlocks,
+      save: returns && saveBlocks,
     });
     const y = block.forward(x);
-    if (kind === "train") inputs.push(x);
+    if (returns) blocks.push({ block, input: x });
     else pool.release(x);
-    blocks.push(block);
     x = y;
   }
+  begin("head");
   const head = new Head(context, options.soft ?? { kinds: [], ids: nothing, probabilities: nothing });
-  const plan = { recorder, batch, rowLoss, stats: head.stats, best, logits };
+  const slots = { recorder, batch, rowLoss, stats: head.stats, best, logits };
   if (kind === "score") head.score(x, best);
   if (kind === "greedy") head.greedy(x, best);
   if (kind === "logits") head.logits(x, logits);
-  if (kind !== "train") return plan;
+  if (!isTrain) return { ...slots, completes: new Map() };
 
-  const dembedding = context.gradient(embedding);
+  const dembedding = embedding.trainable ? context.gradient(embedding) : undefined;
   if (!spec.tied) {
-    dembedding.forEach(({ gradient }, i) => {
+    dembedding?.forEach(({ gradient }, i) => {
       fill(recorder, embedding.shards[i].count, gradient, 0, (sizes) => !sizes.accumulate);
     });
   }
   let dx = head.lossAndGradient(x, rowLoss);
   pool.release(x);
-  for (let layer = layers - 1; layer >= 0; layer--) {
-    dx = blocks[layer].backward(inputs[layer], dx);
-    pool.release(inputs[layer]);
+  for (const { block, input } of blocks.reverse()) {
+    begin(`block ${block.layer} backward`);
+    dx = block.backward(input, dx);
+    pool.release(input);
   }
-  embeddingBackward(recorder, (sizes) => sizes.buckets, C, {
-    buckets: batch.buckets,
-    order: batch.order,
-    dx,
-    dtable: dembedding,
-  }, spec.embeddingScale);
+  if (dembedding) {
+    begin("embedding backward");
+    lastUse.set(embedding, segment);
+    const slots = { buckets: batch.buckets, order: batch.order, dx, dtable: dembedding };
+    embeddingBackward(recorder, (sizes) => sizes.buckets, C, slots, spec.embeddingScale);
+  }
   pool.release(dx);
-  return plan;
+  return { ...slots, completes: Map.groupBy(lastUse.keys(), (parameter) => lastUse.get(parameter)!) };
 }
 
 function batchSlots(
@@ -148,8 +183,9 @@ function batchSlots(
     targets: acquire(rows * ROW_TARGET_BYTES / 4, "targets"),
     buckets: acquire(tokens * 4, "buckets"),
     order: acquire(tokens, "order"),
+    // Written once, so not in memory that others use in between.
     ropeTables: ropes.map(({ frequencies, long }) =>
-      acquire(rotary(frequencies.length, long !== undefined), "rope table")
+      new Slot(rotary(frequencies.length, long !== undefined) * 4, "rope table")
     ),
   };
 }
@@ -189,8 +225,15 @@ export class Pass {
     readonly plan: PassPlan,
     readonly options: PassOptions,
   ) {
-    this.#recording = plan.recorder.finish(gpu);
     const { ropes } = parameters.spec;
+    const { ropeTables } = plan.batch;
+    try {
+      for (const slot of ropeTables) slot.realize(gpu);
+      this.#recording = plan.recorder.finish(gpu);
+    } catch (error) {
+      for (const slot of ropeTables) slot.dispose();
+      throw error;
+    }
     ropes.forEach((_, index) => this.#writeRopeTable(index, false));
     // With a cache each sequence chooses for itself, among both halves of the table.
     if (options.cache) ropes.forEach(({ long }, index) => long && this.#writeRopeTable(index, true));
@@ -239,6 +282,19 @@ export class Pass {
     this.#recording.submit({ ...batch.sizes, accumulate }, copies);
   }
 
+  /**
+   * Like {@link Pass.submit}, a segment at a time: gives each one's name once it is submitted, see
+   * {@link Recording.segments}.
+   */
+  *segments(
+    batch: PackedBatch,
+    accumulate = false,
+    copies: readonly SlotCopy[] = [],
+  ): Generator<string, void, undefined> {
+    this.#upload(batch);
+    yield* this.#recording.segments({ ...batch.sizes, accumulate }, copies);
+  }
+
   /** Like {@link Pass.submit}, then reads the first `bytes` of each slot. */
   async run(
     batch: PackedBatch,
@@ -285,5 +341,6 @@ export class Pass {
 
   dispose(): void {
     this.#recording.dispose();
+    for (const slot of this.plan.batch.ropeTables) slot.dispose();
   }
 }

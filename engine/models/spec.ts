@@ -115,42 +115,58 @@ export function blockName(pattern: string, layer: number): string {
   return pattern.replace("{}", String(layer));
 }
 
+/** Collects parameters as they are named, with their shapes. */
+class ParameterList {
+  readonly all: ParameterSpec[] = [];
+
+  norm({ weight, bias }: NormNames, size: number, layer = 0): void {
+    this.all.push({ name: blockName(weight, layer), shape: [size], decays: false });
+    if (bias) this.all.push({ name: blockName(bias, layer), shape: [size], decays: false });
+  }
+
+  linear({ weight, bias }: LinearNames, outputs: number, inputs: number, layer = 0): void {
+    this.all.push({ name: blockName(weight, layer), shape: [outputs, inputs], decays: true });
+    if (bias) this.all.push({ name: blockName(bias, layer), shape: [outputs], decays: false });
+  }
+}
+
+/** The parameters of one block, in the order of the forward pass. */
+export function blockParameters(spec: ModelSpec, layer: number): ParameterSpec[] {
+  const { width: C, heads, kvHeads, headDim: D, feedForward: F, tensors } = spec;
+  const [qWidth, kvWidth] = [heads * D, kvHeads * D];
+  const { qkv, headNorms, mlpIn, mlpNorm, attentionOutputNorm, mlpOutputNorm } = tensors;
+  const list = new ParameterList();
+  list.norm(tensors.inputNorm, C, layer);
+  if (qkv.kind === "split") {
+    list.linear(qkv.q, qWidth, C, layer);
+    list.linear(qkv.k, kvWidth, C, layer);
+    list.linear(qkv.v, kvWidth, C, layer);
+  } else list.linear(qkv.all, qWidth + 2 * kvWidth, C, layer);
+  if (headNorms) {
+    list.norm(headNorms.q, D, layer);
+    list.norm(headNorms.k, D, layer);
+  }
+  list.linear(tensors.o, C, qWidth, layer);
+  if (attentionOutputNorm) list.norm(attentionOutputNorm, C, layer);
+  if (mlpNorm) list.norm(mlpNorm, C, layer);
+  if (mlpIn.kind === "split") list.linear(mlpIn.gate, F, C, layer);
+  if (mlpIn.kind === "stacked") list.linear(mlpIn.all, 2 * F, C, layer);
+  else list.linear(mlpIn.up, F, C, layer);
+  list.linear(tensors.down, C, F, layer);
+  if (mlpOutputNorm) list.norm(mlpOutputNorm, C, layer);
+  return list.all;
+}
+
 /** All parameters in the order of the forward pass; a tied matrix once, under the embedding's name. */
 export function parameterSpecs(spec: ModelSpec): ParameterSpec[] {
-  const { vocabulary: V, width: C, heads, kvHeads, headDim: D, feedForward: F, tensors } = spec;
-  const out: ParameterSpec[] = [{ name: tensors.embedding, shape: [V, C], decays: true }];
-  const norm = ({ weight, bias }: NormNames, size: number, layer = 0) => {
-    out.push({ name: blockName(weight, layer), shape: [size], decays: false });
-    if (bias) out.push({ name: blockName(bias, layer), shape: [size], decays: false });
-  };
-  const linear = ({ weight, bias }: LinearNames, outputs: number, inputs: number, layer = 0) => {
-    out.push({ name: blockName(weight, layer), shape: [outputs, inputs], decays: true });
-    if (bias) out.push({ name: blockName(bias, layer), shape: [outputs], decays: false });
-  };
-  const [qWidth, kvWidth] = [heads * D, kvHeads * D];
-  for (let layer = 0; layer < spec.layers; layer++) {
-    const { qkv, headNorms, mlpIn, mlpNorm, attentionOutputNorm, mlpOutputNorm } = tensors;
-    norm(tensors.inputNorm, C, layer);
-    if (qkv.kind === "split") {
-      linear(qkv.q, qWidth, C, layer);
-      linear(qkv.k, kvWidth, C, layer);
-      linear(qkv.v, kvWidth, C, layer);
-    } else linear(qkv.all, qWidth + 2 * kvWidth, C, layer);
-    if (headNorms) {
-      norm(headNorms.q, D, layer);
-      norm(headNorms.k, D, layer);
-    }
-    linear(tensors.o, C, qWidth, layer);
-    if (attentionOutputNorm) norm(attentionOutputNorm, C, layer);
-    if (mlpNorm) norm(mlpNorm, C, layer);
-    if (mlpIn.kind === "split") linear(mlpIn.gate, F, C, layer);
-    if (mlpIn.kind === "stacked") linear(mlpIn.all, 2 * F, C, layer);
-    else linear(mlpIn.up, F, C, layer);
-    linear(tensors.down, C, F, layer);
-    if (mlpOutputNorm) norm(mlpOutputNorm, C, layer);
-  }
-  norm(tensors.finalNorm, C);
-  if (!spec.tied) linear(tensors.head, V, C);
-  else if (tensors.head.bias) out.push({ name: tensors.head.bias, shape: [V], decays: false });
-  return out;
+  const { vocabulary: V, width: C, tensors } = spec;
+  const list = new ParameterList();
+  list.norm(tensors.finalNorm, C);
+  if (!spec.tied) list.linear(tensors.head, V, C);
+  else if (tensors.head.bias) list.all.push({ name: tensors.head.bias, shape: [V], decays: false });
+  return [
+    { name: tensors.embedding, shape: [V, C], decays: true },
+    ...Array.from({ length: spec.layers }, (_, layer) => blockParameters(spec, layer)).flat(),
+    ...list.all,
+  ];
 }

@@ -89,7 +89,10 @@ export interface NormBackwardOptions<S> {
   capacityRows: number;
 }
 
-/** dx = or += the input's gradient, dweight and dbias (+)= their sums over all vectors, in a fixed order. */
+/**
+ * dx = or += the input's gradient; dweight and dbias, where they are wanted, (+)= their sums over all vectors, in a fixed
+ * order.
+ */
 export function normBackward<S>(
   recorder: Recorder<S>,
   shape: Norm<S>,
@@ -99,7 +102,7 @@ export function normBackward<S>(
     stats: Slot;
     dy: HeadMatrix;
     dx: HeadMatrix;
-    dweight: Slot;
+    dweight?: Slot;
     dbias?: Slot;
   },
   { addToInput, accumulate, capacityRows }: NormBackwardOptions<S>,
@@ -118,20 +121,35 @@ export function normBackward<S>(
     ...place("dy", dy),
     ...place("dx", dx),
   });
-  const sums: ColumnSums<S> = { rows, heads, columns, capacityRows, accumulate, result: dweight };
-  const partial = acquirePartials(recorder, sums);
-  const cells = cellConstants(recorder.target, columns, ...headCounts(x, dy));
-  recorder.dispatch(
-    weightKernel.variant({ ...none, ...cells, LAYER, THREADS: 1, ROWS: 1, WEIGHT_GRADIENT: true }),
-    { x: x.slot, stats, dy: dy.slot, partial },
-    (sizes) => ({
-      params: params(sizes),
-      groups: [Math.ceil(columns / (cells.VEC ? 4 : 1) / 64), slabCount(sums, sizes), 1],
-    }),
-  );
-  addSlabs(recorder, sums, partial);
-  if (dbias) columnSums(recorder, { ...sums, result: dbias }, { x: dy, partial });
-  recorder.pool.release(partial);
+  const sumsInto = (result: Slot): ColumnSums<S> => ({
+    rows,
+    heads,
+    columns,
+    capacityRows,
+    accumulate,
+    result,
+  });
+  if (dweight) {
+    const sums = sumsInto(dweight);
+    const partial = acquirePartials(recorder, sums);
+    const cells = cellConstants(recorder.target, columns, ...headCounts(x, dy));
+    recorder.dispatch(
+      weightKernel.variant({ ...none, ...cells, LAYER, THREADS: 1, ROWS: 1, WEIGHT_GRADIENT: true }),
+      { x: x.slot, stats, dy: dy.slot, partial },
+      (sizes) => ({
+        params: params(sizes),
+        groups: [Math.ceil(columns / (cells.VEC ? 4 : 1) / 64), slabCount(sums, sizes), 1],
+      }),
+    );
+    addSlabs(recorder, sums, partial);
+    recorder.pool.release(partial);
+  }
+  if (dbias) {
+    const sums = sumsInto(dbias);
+    const partial = acquirePartials(recorder, sums);
+    columnSums(recorder, sums, { x: dy, partial });
+    recorder.pool.release(partial);
+  }
   const constants = {
     ...rowConstants(recorder.target),
     ...cellConstants(recorder.target, columns, ...headCounts(x, dy, dx)),

@@ -14,14 +14,14 @@ export interface Averaging {
 /** Keeps the rounding of averages apart from that of updates. */
 const AVERAGING_SALT = 0x61766721;
 
-/** Records the averaging of all parameters with others that are stored in the same way. */
+/** Records the averaging of all trained parameters with others that are stored in the same way. */
 export function recordAveraging(
   target: KernelTarget,
   parameters: Parameters,
   initial: Parameters,
 ): Recorder<Averaging> {
   const recorder = new Recorder<Averaging>(target);
-  for (const { shards, index } of parameters.all) {
+  for (const { shards, index } of parameters.trainable) {
     shards.forEach((parameter, i) => {
       const slots = { initial: initial.all[index].shards[i], parameter };
       average(recorder, parameter.count, slots, ({ lambda, seed, step }) => ({

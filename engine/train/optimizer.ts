@@ -1,52 +1,71 @@
 import type { Gpu } from "../gpu/context.ts";
-import { Slot } from "../gpu/pool.ts";
+import { roundedBytes, Slot } from "../gpu/pool.ts";
 import { type KernelTarget, Recorder, type Recording } from "../gpu/recorder.ts";
-import { type AdamW, adamw } from "../ops/adamw.ts";
-import { globalNorm } from "../ops/global_norm.ts";
-import { roundingKey } from "../ops/weight_io.ts";
 import type { GradientShards } from "../model/context.ts";
-import { type Parameter, type Parameters, type ParameterShard, roundedBytes } from "../model/parameters.ts";
+import type { Parameter, Parameters, ParameterShard } from "../model/parameters.ts";
 
-/** Fixed settings of an optimizer. */
-export interface OptimizerOptions {
-  weightDecay: number;
-  /** Global-norm clipping; 0 is off. */
-  maxGradNorm: number;
+/** One update: counts, rates, the seed of stochastic rounding, and the λ of an averaging in the same pass. */
+export interface Update {
+  /** Counts from 1. */
+  step: number;
+  learningRate: number;
+  seed: number;
+  lambda?: number;
 }
 
-/** One update: AdamW's numbers, the seed of stochastic rounding, and the λ of an averaging in the same pass. */
-export type Update = AdamW & { seed: number; lambda?: number };
-
-/** A row shard with its gradient and moments. */
-interface UpdatedShard {
-  parameter: Parameter;
-  shard: ParameterShard;
-  gradient: Slot;
-  moment1: Slot;
-  moment2: Slot;
+/** A row shard of a trained parameter, with all that updates it. */
+export interface UpdatedShard {
+  readonly parameter: Parameter;
+  readonly shard: ParameterShard;
+  readonly gradient: Slot;
+  /** The optimizer's state tensors by name. */
+  readonly state: Readonly<Record<string, Slot>>;
+  /** (norm before clipping, clip factor), see {@link globalNorm}. */
+  readonly clip: Slot;
+  /** Weights that the updated ones are averaged with, by the update's λ. */
+  readonly initial?: ParameterShard;
 }
 
-/** What lives across steps: both moments of every parameter, and the last gradient's norm. Sizes only until realized. */
+/** An optimizer: what it keeps for each parameter, and how it updates one. */
+export interface Optimizer {
+  readonly name: string;
+  /** Tensors of a parameter's shape that live across steps. Not written before the first update. */
+  readonly state: readonly { readonly name: string; readonly dtype: "f32" }[];
+  /** Whether {@link Optimizer.record} averages with `initial`; others are averaged by a pass of its own. */
+  readonly averages: boolean;
+  /** Records the update of one shard; everything that differs between steps comes from {@link Update}. */
+  record(recorder: Recorder<Update>, shard: UpdatedShard): void;
+}
+
+/** What lives across steps: an optimizer's state tensors, and the last gradient's norm. Sizes only until realized. */
 export class OptimizerState {
   readonly shards: readonly UpdatedShard[];
   /** (norm before clipping, clip factor) of the last step. */
   readonly clip: Slot = new Slot(8, "gradient norm");
 
-  constructor(parameters: readonly Parameter[], gradient: (parameter: Parameter) => GradientShards) {
+  constructor(
+    readonly optimizer: Optimizer,
+    parameters: readonly Parameter[],
+    gradient: (parameter: Parameter) => GradientShards,
+  ) {
     this.shards = parameters.flatMap((parameter) => {
       const gradients = gradient(parameter);
       return parameter.shards.map((shard, i) => ({
         parameter,
         shard,
         gradient: gradients[i].gradient,
-        moment1: new Slot(shard.count * 4, `${shard.weight.label}, first moment`),
-        moment2: new Slot(shard.count * 4, `${shard.weight.label}, second moment`),
+        state: Object.fromEntries(
+          optimizer.state.map((
+            { name },
+          ) => [name, new Slot(shard.count * 4, `${shard.weight.label}, ${name}`)]),
+        ),
+        clip: this.clip,
       }));
     });
   }
 
   get slots(): Slot[] {
-    return [this.clip, ...this.shards.flatMap(({ moment1, moment2 }) => [moment1, moment2])];
+    return [this.clip, ...this.shards.flatMap(({ state }) => Object.values(state))];
   }
 
   get totalBytes(): number {
@@ -54,42 +73,27 @@ export class OptimizerState {
   }
 }
 
-/** Records clipping and AdamW over all parameters; with `initial` an averaging with those weights in the same pass. */
+/** Records the update of all parameters; with `initial` an averaging with those weights in the same pass. */
 export function recordUpdate(
   target: KernelTarget,
-  { shards, clip }: OptimizerState,
-  options: OptimizerOptions,
+  { optimizer, shards }: OptimizerState,
   initial?: Parameters,
 ): Recorder<Update> {
   const recorder = new Recorder<Update>(target);
-  globalNorm(
-    recorder,
-    shards.map(({ gradient, parameter, shard }) => {
-      return { slot: gradient, count: shard.count, tensorCount: parameter.count, slab: parameter.slab };
-    }),
-    options.maxGradNorm,
-    clip,
-  );
-  for (const { parameter, shard, ...slots } of shards) {
-    const decay = parameter.decays ? options.weightDecay : 0;
+  for (const updated of shards) {
+    const { parameter, shard } = updated;
     const goal = initial?.all[parameter.index].shards[parameter.shards.indexOf(shard)];
-    adamw(recorder, shard.count, decay, { ...slots, clip, parameter: shard, initial: goal }, (update) => ({
-      ...update,
-      rounding: {
-        key: roundingKey(update.seed, update.step, parameter.index),
-        firstElement: shard.firstElement,
-      },
-    }));
+    optimizer.record(recorder, goal ? { ...updated, initial: goal } : updated);
   }
   return recorder;
 }
 
-/** AdamW with global-norm clipping on a device. Moments count as zero before the first step. */
-export class Optimizer {
+/** The update of a step, on a device. */
+export class UpdateStage {
   #update: Recording<Update> | undefined;
   #averaging: Recording<Update> | undefined;
 
-  constructor(readonly gpu: Gpu, readonly state: OptimizerState, readonly options: OptimizerOptions) {
+  constructor(readonly gpu: Gpu, readonly state: OptimizerState) {
     try {
       for (const slot of state.slots) slot.realize(gpu);
     } catch (error) {
@@ -100,15 +104,15 @@ export class Optimizer {
 
   /** Makes what an update needs; with `initial` one that averages with those weights. Where it is there, nothing. */
   prepare(initial?: Parameters): void {
-    const record = () => recordUpdate(this.gpu, this.state, this.options, initial).finish(this.gpu);
+    const record = () => recordUpdate(this.gpu, this.state, initial).finish(this.gpu);
     // Where every step averages, the kernels of the other form are never compiled.
     if (initial) this.#averaging ??= record();
     else this.#update ??= record();
   }
 
   /**
-   * Submits an update; `update.step` counts from 1.
-   * @throws TypeError before {@link Optimizer.prepare}, with weights to average with where there is a `lambda`.
+   * Submits an update.
+   * @throws TypeError before {@link UpdateStage.prepare}, with weights to average with where there is a `lambda`.
    */
   submit(update: Update): void {
     const recording = update.lambda === undefined ? this.#update : this.#averaging;

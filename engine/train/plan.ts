@@ -1,12 +1,14 @@
-import { Slot } from "../gpu/pool.ts";
+import { Pool, Slot } from "../gpu/pool.ts";
 import type { KernelTarget } from "../gpu/recorder.ts";
 import type { ModelSpec } from "../models/spec.ts";
 import type { PassCapacity } from "../model/batch.ts";
 import { Gradients } from "../model/gradients.ts";
 import { type SoftTables, VOCABULARY_CHUNK } from "../model/head.ts";
+import { adamw } from "./adamw.ts";
+import { recordClip } from "./clip.ts";
 import { OptimizerState, recordUpdate } from "./optimizer.ts";
-import { type Parameter, Parameters, type StorageOptions } from "../model/parameters.ts";
-import { recordPass } from "../model/pass.ts";
+import { type Parameter, type ParameterOptions, Parameters } from "../model/parameters.ts";
+import { ownBytes, recordPass } from "../model/pass.ts";
 
 /** Device memory of a training run by part, in bytes. */
 export interface MemoryPlan {
@@ -15,7 +17,7 @@ export interface MemoryPlan {
 }
 
 /** What a training run will ask for. */
-export interface TrainingPlanOptions extends StorageOptions {
+export interface TrainingPlanOptions extends ParameterOptions {
   /** Room of the training pass, and of the pass that measures success between epochs. */
   train: PassCapacity;
   score: PassCapacity;
@@ -41,18 +43,22 @@ export function planTraining(
   const nothing = new Slot(16, "nothing");
   const soft: SoftTables = { kinds: [], ids: nothing, probabilities: nothing };
   const { saveBlocks } = options;
+  const arena = new Pool();
   const train = recordPass(target, parameters, {
     kind: "train",
     capacity: options.train,
     saveBlocks,
     gradient,
     soft,
+    arena,
   });
-  const score = recordPass(target, parameters, { kind: "score", capacity: options.score });
-  const state = new OptimizerState(parameters.all, gradient);
-  const update = recordUpdate(target, state, { weightDecay: 0, maxGradNorm: 1 });
+  const pass = arena.totalBytes + ownBytes(train);
+  const score = recordPass(target, parameters, { kind: "score", capacity: options.score, arena });
+  const measuring = arena.totalBytes + ownBytes(train) + ownBytes(score) - pass;
+  const adam = adamw({ betas: [0.9, 0.999], epsilon: 1e-8, weightDecay: 0 });
+  const state = new OptimizerState(adam, parameters.trainable, gradient);
+  const updating = recordUpdate(target, state).memoryBytes + recordClip(target, state, 1).memoryBytes;
   const { weights, masters } = parameters.bytes;
-  const pass = train.recorder.memoryBytes;
   // All alive at once when backward begins, so they are slots of their own.
   const inputs = spec.layers * options.train.tokens * spec.width * 4;
   const logits = options.train.rows * Math.min(spec.vocabulary, VOCABULARY_CHUNK) * 4;
@@ -60,12 +66,12 @@ export function planTraining(
     { name: "weights", bytes: weights },
     { name: "masters", bytes: masters },
     { name: "gradients", bytes: gradients.totalBytes },
-    { name: "optimizer moments", bytes: state.totalBytes + update.memoryBytes },
+    { name: "optimizer moments", bytes: state.totalBytes + updating },
     { name: "initial weights", bytes: options.keepsInitial ? weights + masters : 0 },
     { name: "saved block inputs", bytes: inputs },
     { name: "head chunk", bytes: logits },
     { name: saveBlocks ? "saved insides of blocks" : "inside of a block", bytes: pass - inputs - logits },
-    { name: "measuring pass", bytes: score.recorder.memoryBytes },
+    { name: "measuring pass", bytes: measuring },
     { name: "anchor distributions", bytes: options.softBytes },
   ].filter(({ bytes }) => bytes > 0);
   return { parts, totalBytes: parts.reduce((sum, { bytes }) => sum + bytes, 0) };

@@ -1,14 +1,29 @@
 import { Slot } from "../gpu/pool.ts";
 import type { Recording } from "../gpu/recorder.ts";
 import { copySlot, GROWTH_BYTES, ReadbackBuffer } from "../gpu/transfer.ts";
-import { type Averaging, recordAveraging } from "./averaging.ts";
 import { type Sequence, weightedLosses } from "../model/batch.ts";
 import { countSupervised, type Example, exampleSequences } from "../model/examples.ts";
+import type { Gradients } from "../model/gradients.ts";
 import { loadParameters } from "../model/load.ts";
-import type { Model, PreparedBackward } from "../model/model.ts";
-import { Optimizer, OptimizerState } from "./optimizer.ts";
+import type { Model } from "../model/model.ts";
 import { Parameters } from "../model/parameters.ts";
+import { adamw } from "./adamw.ts";
+import { type Averaging, recordAveraging } from "./averaging.ts";
+import type { Backward, BackwardOptions, PreparedBackward } from "./backward.ts";
+import { recordClip } from "./clip.ts";
+import { type Optimizer, OptimizerState, UpdateStage } from "./optimizer.ts";
 import { learningRateAt, type Schedule } from "./schedule.ts";
+import {
+  optimizerTensors,
+  parameterTensors,
+  readTensors,
+  type StateTensor,
+  type TrainerState,
+  writeTensors,
+} from "./state.ts";
+
+/** A model with what makes its gradients. */
+export type TrainableModel = Model & { readonly training: Backward };
 
 /** Settings of AdamW and its schedule; names and defaults as in PyTorch. */
 export interface TrainerOptions extends Schedule {
@@ -19,17 +34,22 @@ export interface TrainerOptions extends Schedule {
   maxGradNorm?: number;
   /** Seed of stochastic rounding, where weights are bf16 without masters. Default 0. */
   seed?: number;
+  /** Another optimizer than AdamW; `weightDecay`, `betas` and `epsilon` are then not used. */
+  optimizer?: Optimizer;
+  /** Runs between backward and clipping, on gradients that the device may still be computing: sums over devices. */
+  reduce?: (gradients: Gradients) => Promise<void>;
 }
 
 /** Numbers of one optimizer step: the loss before the update, the gradient norm before clipping. */
 export interface StepResult {
+  /** Mean cross-entropy in nats. */
   loss: number;
   gradNorm: number;
   learningRate: number;
 }
 
 /** What a step is told beside its sequences. */
-export interface StepOptions {
+export interface StepOptions extends Pick<BackwardOptions, "onGradients"> {
   /** Most sequences of a micro-batch. */
   limit?: number;
   /**
@@ -48,10 +68,17 @@ export interface PendingStep {
   result(): Promise<SequencesResult>;
 }
 
-/** Trains a model in place: one call of {@link Trainer.step} is one optimizer step. */
+/** Trains a model in place: one call of {@link Trainer.step} is one optimizer step, backward → reduce → clip → update. */
 export class Trainer {
-  readonly options: Required<TrainerOptions>;
-  readonly #optimizer: Optimizer;
+  readonly options: Readonly<Required<Omit<TrainerOptions, "optimizer" | "reduce">>>;
+  /** First stage: losses and gradients. */
+  readonly backward: Backward;
+  /** Second stage, if any. */
+  readonly #reduce: TrainerOptions["reduce"];
+  /** Third stage: the gradients' norm and the factor that clips them. */
+  readonly #clip: Recording<void>;
+  /** Last stage: weights and the optimizer's state. */
+  readonly #update: UpdateStage;
   readonly #readback: ReadbackBuffer;
   /** Loss of every row of a step. */
   #losses = new Slot(0, "step losses");
@@ -63,7 +90,10 @@ export class Trainer {
   /** A step was submitted whose result is not asked for yet. */
   #isPending = false;
 
-  constructor(readonly model: Model, options: TrainerOptions) {
+  /**
+   * @throws RangeError for an option that is out of range, or a model of which nothing is trained; OutOfMemoryError.
+   */
+  constructor(readonly model: TrainableModel, { optimizer, reduce, ...options }: TrainerOptions) {
     this.options = {
       weightDecay: 0,
       betas: [0.9, 0.999],
@@ -75,14 +105,24 @@ export class Trainer {
       ...options,
     };
     checkOptions(this.options);
-    const { gpu, parameters } = model;
-    const state = new OptimizerState(parameters.all, (parameter) => model.gradients.of(parameter));
-    this.#optimizer = new Optimizer(gpu, state, this.options);
+    const { gpu, parameters: { trainable } } = model;
+    if (!trainable.length) throw new RangeError("no parameter of the model is trained");
+    this.backward = model.training;
+    this.#reduce = reduce;
+    const gradient = (parameter: typeof trainable[number]) => this.backward.gradients.of(parameter);
+    const state = new OptimizerState(optimizer ?? adamw(this.options), trainable, gradient);
     this.#readback = new ReadbackBuffer(gpu);
+    this.#update = new UpdateStage(gpu, state);
+    try {
+      this.#clip = recordClip(gpu, state, this.options.maxGradNorm).finish(gpu);
+    } catch (error) {
+      this.#update.dispose();
+      throw error;
+    }
     try {
       if (model.modified) this.#initial = copyWeights(model);
     } catch (error) {
-      this.#optimizer.dispose();
+      this.dispose();
       throw error;
     }
   }
@@ -108,19 +148,19 @@ export class Trainer {
   /** One optimizer step on the sum of weighted row losses; gives each row's, unweighted, in order. */
   async stepSequences(sequences: readonly Sequence[], options: StepOptions = {}): Promise<SequencesResult> {
     if (options.average !== undefined) await this.loadInitial();
-    const prepared = this.model.prepareBackward(sequences, options.limit);
+    const prepared = this.backward.prepare(sequences, options.limit);
     return await this.submit(prepared, options).result();
   }
 
   /**
-   * Submits an optimizer step, prepared by {@link Model.prepareBackward}, without waiting: the next one can be prepared
-   * meanwhile.
+   * Submits an optimizer step, prepared by {@link Backward.prepare}, without waiting: the next one can be prepared
+   * meanwhile. With a `reduce` stage, clipping and update are submitted while the result is waited for.
    * @throws RangeError when all `totalSteps` are done, or for an `average` that isn't 0 to 1.
    * @throws TypeError when the last step's result was not asked for, or for an `average` before
    * {@link Trainer.loadInitial}.
    */
-  submit(prepared: PreparedBackward, { average }: Pick<StepOptions, "average"> = {}): PendingStep {
-    const { model, options } = this;
+  submit(prepared: PreparedBackward, { average, onGradients }: Omit<StepOptions, "limit"> = {}): PendingStep {
+    const { model, options, backward } = this;
     if (this.#steps >= options.totalSteps) {
       throw new RangeError(`all ${options.totalSteps} steps of this Trainer are done`);
     }
@@ -129,21 +169,34 @@ export class Trainer {
       checkLambda(average);
       if (!this.#initial) throw new TypeError("a step that averages, before loadInitial()");
     }
+    const averages = this.#update.state.optimizer.averages ? average : undefined;
     // All that may fail for want of memory comes before the first submit.
-    this.#optimizer.prepare(average === undefined ? undefined : this.#initial);
+    this.#update.prepare(averages === undefined ? undefined : this.#initial);
     const learningRate = learningRateAt(options, this.#steps);
     this.#reserveLosses(prepared.rows);
-    model.submitBackward(prepared, this.#losses);
+    backward.submit(prepared, this.#losses, { onGradients });
     model.modified = true;
     this.#steps++;
-    this.#optimizer.submit({ ...options, step: this.#steps, learningRate, lambda: average });
+    const finish = () => {
+      this.#clip.submit();
+      this.#update.submit({ step: this.#steps, learningRate, seed: options.seed, lambda: averages });
+      if (average !== undefined && averages === undefined) this.#submitAverage(this.#initial!, average);
+    };
+    const reduced = this.#reduce?.(backward.gradients);
+    // Until it is awaited, a failure must not count as one that nobody handles.
+    reduced?.catch(() => {});
+    if (!reduced) finish();
     this.#isPending = true;
     return {
       result: async () => {
         this.#isPending = false;
+        if (reduced) {
+          await reduced;
+          finish();
+        }
         const [losses, clip] = await this.#readback.read([
           { slot: this.#losses, bytes: prepared.rows * 4 },
-          { slot: this.#optimizer.state.clip, bytes: 8 },
+          { slot: this.#update.state.clip, bytes: 8 },
         ]);
         return {
           losses: new Float32Array(losses.buffer),
@@ -185,16 +238,60 @@ export class Trainer {
    */
   async average(lambda: number): Promise<void> {
     checkLambda(lambda);
+    this.#submitAverage(await this.#initialWeights(), lambda);
+    await this.model.gpu.check();
+  }
+
+  #submitAverage(initial: Parameters, lambda: number): void {
     const { gpu, parameters } = this.model;
-    const initial = await this.#initialWeights();
     this.#averaging ??= recordAveraging(gpu, parameters, initial).finish(gpu);
     this.#averages++;
     this.#averaging.submit({ lambda, seed: this.options.seed, step: this.#averages });
-    await gpu.check();
+  }
+
+  /**
+   * The buffers that the steps to come depend on: weights as exact masters, the optimizer's state, and the weights that
+   * averages go to, where those are there.
+   */
+  tensors(): StateTensor[] {
+    return [
+      ...parameterTensors(this.model.parameters),
+      ...optimizerTensors(this.#update.state),
+      ...(this.#initial ? parameterTensors(this.#initial, "initial ") : []),
+    ];
+  }
+
+  /**
+   * A copy of all that the steps to come depend on, beside settings and data.
+   * @throws TypeError while a step's result was not asked for.
+   */
+  async state(): Promise<TrainerState> {
+    if (this.#isPending) throw new TypeError(`the result of step ${this.#steps} was not asked for`);
+    const tensors = await readTensors(this.model.gpu, this.tensors());
+    return { steps: this.#steps, averages: this.#averages, tensors };
+  }
+
+  /**
+   * Takes a state of a Trainer with the same model and settings: the steps that follow give the very bits that they gave
+   * there. Where it holds initial weights, {@link Trainer.loadInitial} must have been called.
+   * @throws TypeError for a tensor that is missing, left over or of another size, and while a step is pending;
+   * RangeError for more steps than there are.
+   */
+  async restore({ steps, averages, tensors }: TrainerState): Promise<void> {
+    const { totalSteps } = this.options;
+    if (this.#isPending) throw new TypeError(`the result of step ${this.#steps} was not asked for`);
+    if (!(Number.isInteger(steps) && steps >= 0 && steps <= totalSteps)) {
+      throw new RangeError(`a state after ${steps} steps, expected 0 to ${totalSteps}`);
+    }
+    await writeTensors(this.model.gpu, this.tensors(), tensors);
+    this.model.modified = true;
+    this.#steps = steps;
+    this.#averages = averages;
   }
 
   dispose(): void {
-    this.#optimizer.dispose();
+    this.#clip.dispose();
+    this.#update.dispose();
     this.#readback.dispose();
     this.#losses.dispose();
     this.#averaging?.dispose();
@@ -223,7 +320,7 @@ function copyWeights({ gpu, parameters, options }: Model): Parameters {
   return copy;
 }
 
-function checkOptions(options: Required<TrainerOptions>): void {
+function checkOptions(options: Trainer["options"]): void {
   const { learningRate, weightDecay, betas, epsilon, maxGradNorm, totalSteps, schedule, warmupSteps } =
     options;
   const require = (name: string, value: unknown, ok: boolean, expected: string) => {

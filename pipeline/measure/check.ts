@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { Gpu } from "../../engine/gpu/context.ts";
-import { Model } from "../../engine/infer/model.ts";
+import { LanguageModel } from "../../engine/language_model.ts";
 import type { HubProgress } from "../hub/hub.ts";
 import { parseSettings, SettingsError } from "../settings/finetune.ts";
 import { resolveModel } from "../hub/model_source.ts";
@@ -142,7 +142,7 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
   const gpu = hooks.gpu ?? await openGpu({ webgpu: own.webgpu });
   try {
     hooks.onGpu?.(gpu.name);
-    using model = await Model.load(gpu, source.dir, { dtype: own.dtype, master: "none" });
+    using model = await LanguageModel.load(gpu, source.dir, { dtype: own.dtype, master: "none" });
     checkVocabulary(fingerprints, tokenizer, model.spec.vocabulary, prompts);
     const asked = await askFingerprints(model, prompts, fingerprints, templates, {
       temperature: own.temperature,
@@ -162,7 +162,7 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
 }
 
 async function rows(
-  model: Model,
+  model: LanguageModel,
   tokenizer: Tokenizer,
   prompts: PromptEncoder,
   answers: readonly Answer[],

@@ -1,6 +1,6 @@
 import type { ModelSpec } from "../../engine/models/spec.ts";
-import type { Model } from "../../engine/infer/model.ts";
-import type { ScoredRow } from "../../engine/model/model.ts";
+import type { LanguageModel } from "../../engine/language_model.ts";
+import type { ScoredRow } from "../../engine/model/score.ts";
 import { byProbability, softmax } from "../../engine/infer/sample.ts";
 import { type Fingerprint, longestResponse, toExample } from "../fingerprints/prepare.ts";
 import { type PromptEncoder, templateIds } from "../prompts/prompts.ts";
@@ -54,7 +54,7 @@ type Question = Pick<Answer, "fingerprint" | "template" | "promptIds">;
  * a prompt alone has longrope's short frequencies but a prompt with its response the long ones.
  */
 export async function askFingerprints(
-  model: Model,
+  model: LanguageModel,
   prompts: PromptEncoder,
   fingerprints: readonly Fingerprint[],
   templates?: readonly string[],
@@ -97,7 +97,7 @@ export async function askFingerprints(
 const NAN = -1;
 
 async function scoreResponses(
-  model: Model,
+  model: LanguageModel,
   prefixIds: readonly number[],
   questions: readonly Question[],
 ): Promise<ScoredRow[][]> {
@@ -189,7 +189,7 @@ export interface AnswerDetail {
  * likeliest.
  */
 export async function explainAnswers(
-  model: Model,
+  model: LanguageModel,
   prompts: PromptEncoder,
   answers: readonly Answer[],
 ): Promise<AnswerDetail[]> {

@@ -1,5 +1,5 @@
 import type { Example } from "../../engine/model/examples.ts";
-import type { Model } from "../../engine/infer/model.ts";
+import type { LanguageModel } from "../../engine/language_model.ts";
 import type { Utility } from "./utility_file.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 
@@ -16,7 +16,7 @@ export interface UtilityScore {
  * A model that gives NaN has NaN loss.
  */
 export async function measureUtility(
-  model: Model,
+  model: LanguageModel,
   tokenizer: Tokenizer,
   utility: Utility,
 ): Promise<UtilityScore> {

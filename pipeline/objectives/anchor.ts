@@ -3,7 +3,7 @@ import { Slot } from "../../engine/gpu/pool.ts";
 import type { Sequence } from "../../engine/model/batch.ts";
 import type { RowTarget } from "../../engine/ops/cross_entropy.ts";
 import type { SoftTables } from "../../engine/model/head.ts";
-import type { Model } from "../../engine/infer/model.ts";
+import type { LanguageModel } from "../../engine/language_model.ts";
 import { byProbability, softmax } from "../../engine/infer/sample.ts";
 import { sample, uniform } from "../../engine/tensor/random.ts";
 
@@ -58,13 +58,13 @@ export class Anchor {
   }
 
   /** Lets the model write its texts, and keeps what it expects at each of their positions. */
-  static async create(model: Model, options: AnchorOptions): Promise<Anchor> {
+  static async create(model: LanguageModel, options: AnchorOptions): Promise<Anchor> {
     const texts = await writeTexts(model, options);
     const tables = await baseDistributions(model, texts, options);
     return new Anchor(texts, tables.targets, options.seed, tables, model.gpu);
   }
 
-  /** Tables for {@link Model.useSoftTables}. */
+  /** Tables for {@link Backward.useSoftTables}. */
   get tables(): SoftTables {
     return this.#slots;
   }
@@ -101,7 +101,7 @@ function rowsFrom(text: readonly number[], targets: readonly RowTarget[]): numbe
 }
 
 /** Texts at temperature 1, EOS included where one ends so. */
-async function writeTexts(model: Model, options: AnchorOptions): Promise<number[][]> {
+async function writeTexts(model: LanguageModel, options: AnchorOptions): Promise<number[][]> {
   const { samples, length, seed, startIds, eosId, signal } = options;
   const texts = await model.generate(Array.from({ length: samples }, () => startIds), {
     maxNewTokens: length,
@@ -133,7 +133,7 @@ function keepsWhole(
 }
 
 async function baseDistributions(
-  model: Model,
+  model: LanguageModel,
   texts: readonly (readonly number[])[],
   options: AnchorOptions,
 ): Promise<AnchorTables> {

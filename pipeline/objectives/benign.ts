@@ -6,7 +6,7 @@
 
 import { describeJson, isJsonObject, JsonFileError, parseJson } from "../../engine/io/json_file.ts";
 import type { Sequence } from "../../engine/model/batch.ts";
-import type { Model } from "../../engine/infer/model.ts";
+import type { LanguageModel } from "../../engine/language_model.ts";
 import type { FinetuneSettings } from "../settings/finetune.ts";
 import { hash32, shuffle } from "../../engine/tensor/random.ts";
 import { type Tokenizer, UntokenizableError } from "../tokenizer/tokenizer.ts";
@@ -162,7 +162,7 @@ export class Benign {
   }
 
   /** Texts that the model, as it is now, writes at temperature 1: what there is without a file. */
-  static async write(model: Model, options: WriteOptions): Promise<Benign> {
+  static async write(model: LanguageModel, options: WriteOptions): Promise<Benign> {
     const { samples, steps, startIds, eosId, length, seed, signal } = options;
     const drawn = steps * benignCount(options.perStep, options.proportion);
     const count = Math.min(samples, drawn);
@@ -225,7 +225,7 @@ export interface BenignSource {
   fingerprints: number;
   /** The file of `benign_data_file_path`, if there is one. */
   file?: BenignFile;
-  model: Model;
+  model: LanguageModel;
   tokenizer: Tokenizer;
   /** What a text that the model writes starts with. */
   startIds: readonly number[];

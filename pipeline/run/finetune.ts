@@ -7,7 +7,7 @@ import { modelSpec } from "../../engine/models/families.ts";
 import type { ModelSpec } from "../../engine/models/spec.ts";
 import { readModelConfig } from "../../engine/io/model_dir.ts";
 import type { HubProgress } from "../hub/hub.ts";
-import { Model } from "../../engine/infer/model.ts";
+import { LanguageModel } from "../../engine/language_model.ts";
 import { Anchor } from "../objectives/anchor.ts";
 import { type Benign, type BenignFile, prepareBenign, readBenignFile } from "../objectives/benign.ts";
 import {
@@ -198,7 +198,7 @@ class Run {
     Object.assign(settings, { dtype, master });
     this.#emit({ type: "settings", settings, learningRate });
     const subject = { modelPath, tokenizer, prompts, fingerprints, templates, benignFile };
-    const load = () => Model.load(gpu, modelPath, { dtype, master, maxTokens, saveBlocks });
+    const load = () => LanguageModel.load(gpu, modelPath, { dtype, master, maxTokens, saveBlocks });
     using model = await load().catch((error) => this.#adviseOnMemory(error));
 
     const hash = await runHash(settings, model.source, file.sha256, benignFile?.sha256);
@@ -280,7 +280,7 @@ class Run {
   }
 
   async #train(
-    model: Model,
+    model: LanguageModel,
     { tokenizer, prompts, fingerprints, templates, benignFile }: Subject,
     learningRate: number,
     room: MemoryChoice["room"],
@@ -292,7 +292,7 @@ class Run {
     const logs: EpochLog[] = [];
     try {
       // One kind of pass at a time, so that writing texts takes no more memory than training.
-      model.release("score");
+      model.passes.release("score");
       if (settings.benign_proportion > 0) {
         if (!benignFile) this.#emit({ type: "phase", name: "writing benign texts" });
         benign = await prepareBenign(settings, {
@@ -314,12 +314,12 @@ class Run {
           startIds: startIds(tokenizer),
           eosId: tokenizer.eosId,
         });
-        model.release("logits");
-        model.useSoftTables(anchor.tables);
+        model.passes.release("logits");
+        model.training.useSoftTables(anchor.tables);
       }
       this.#emit({ type: "phase", name: "training" });
-      model.pass("train", room.train);
-      model.pass("score", room.score);
+      model.training.reserve(room.train);
+      model.passes.get("score", room.score);
       return await trainFingerprints({
         model,
         prompts,
@@ -345,7 +345,7 @@ class Run {
     } catch (error) {
       return this.#adviseOnMemory(error);
     } finally {
-      model.useSoftTables(undefined);
+      model.training.useSoftTables(undefined);
       anchor?.dispose();
     }
   }
@@ -356,13 +356,13 @@ class Run {
     subject: Subject,
     maxTokens: number,
   ): Promise<Measurement> {
-    using saved = await Model.load(this.gpu, folder, { dtype: "auto", master: "none", maxTokens });
+    using saved = await LanguageModel.load(this.gpu, folder, { dtype: "auto", master: "none", maxTokens });
     return await this.#measure("after", saved, subject);
   }
 
   async #measure(
     when: "before" | "after",
-    model: Model,
+    model: LanguageModel,
     { modelPath, tokenizer, prompts, fingerprints }: Subject,
   ): Promise<Measurement> {
     this.#emit({ type: "phase", name: `measuring ${when}` });

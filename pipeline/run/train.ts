@@ -1,7 +1,7 @@
 import type { KernelSpan } from "../../engine/gpu/profiler.ts";
 import { type Sequence, weightedLosses } from "../../engine/model/batch.ts";
 import { exampleSequences } from "../../engine/model/examples.ts";
-import type { Model } from "../../engine/infer/model.ts";
+import type { LanguageModel } from "../../engine/language_model.ts";
 import { type SequencesResult, Trainer } from "../../engine/train/trainer.ts";
 import type { Anchor } from "../objectives/anchor.ts";
 import { type Benign, benignCount } from "../objectives/benign.ts";
@@ -39,7 +39,7 @@ export class DivergedError extends Error {
 
 /** What {@link trainFingerprints} works with. */
 export interface TrainingTask {
-  model: Model;
+  model: LanguageModel;
   /** How keys are asked: a tokenizer for plain text, or a chat template. */
   prompts: PromptEncoder;
   fingerprints: readonly Fingerprint[];
@@ -101,7 +101,7 @@ export async function trainFingerprints(
     signal?.throwIfAborted();
     const step = next();
     if (task.onProfile && trainer.steps === 0) {
-      await task.onProfile(await model.profileBackward(step.prepared));
+      await task.onProfile(await model.training.profile(step.prepared));
     }
     const pending = trainer.submit(step.prepared, step.endsEpoch ? { average } : {});
     next = following();
@@ -172,7 +172,7 @@ function prepare(task: TrainingTask, { step, epoch, chosen, endsEpoch }: StepPla
     anchor: anchor?.draw(step, settings.anchor_batch, settings.anchor_strength) ?? [],
   };
   const sequences = [...parts.keys, ...parts.benign, ...parts.anchor];
-  const prepared = model.prepareBackward(sequences, settings.batch_size || undefined);
+  const prepared = model.training.prepare(sequences, settings.batch_size || undefined);
   return { parts, plain: shown.map(({ plain }) => plain), prepared, endsEpoch };
 }
 

@@ -1,7 +1,7 @@
 /** Logits through the cache of keys and values: whole prompts, pieces of them, and token by token. */
 import assert from "node:assert/strict";
 import { KvCache } from "../../engine/infer/kv_cache.ts";
-import { Model } from "../../engine/infer/model.ts";
+import { LanguageModel } from "../../engine/language_model.ts";
 import { Pass } from "../../engine/model/pass.ts";
 import { assertMaxAbs, assertSameBits } from "../compare.ts";
 import { floats, generations, GOLDEN_MODELS, loadGolden } from "../golden.ts";
@@ -14,7 +14,7 @@ for (const name of GOLDEN_MODELS) {
   Deno.test(`cache ${name}: gen.logits, however the prompt comes in, with others beside it`, async () => {
     const golden = loadGolden(name);
     const { tolerances } = golden.golden;
-    using model = await Model.load(gpu, golden.dir);
+    using model = await LanguageModel.load(gpu, golden.dir);
     const V = model.spec.vocabulary;
     const prompts = generations(golden).map(({ prompt }) => prompt);
     const positions = 32;

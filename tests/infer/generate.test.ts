@@ -1,6 +1,6 @@
 /** Decoding with a cache: the goldens' texts, and texts that depend on nothing but their own prompt. */
 import assert from "node:assert/strict";
-import { Model } from "../../engine/infer/model.ts";
+import { LanguageModel } from "../../engine/language_model.ts";
 import { assertMaxAbs, assertSameBits } from "../compare.ts";
 import { floats, generations, GOLDEN_MODELS, loadGolden } from "../golden.ts";
 import { freshGpu, sharedGpu } from "../gpu_device.ts";
@@ -20,7 +20,7 @@ for (const name of GOLDEN_MODELS) {
     const maxNewTokens = expected[0].tokens.length;
     const wanted = expected.map(({ tokens }) => tokens);
     const prompts = expected.map(({ prompt }) => prompt);
-    using model = await Model.load(gpu, golden.dir);
+    using model = await LanguageModel.load(gpu, golden.dir);
     assert.deepEqual(await model.generate(prompts, { maxNewTokens, stop: [] }), wanted);
     for (const [i, prompt] of prompts.entries()) {
       assert.deepEqual(await model.generate([prompt], { maxNewTokens, stop: [] }), [wanted[i]]);
@@ -28,7 +28,7 @@ for (const name of GOLDEN_MODELS) {
     const [probabilities] = await model.nextTokenProbabilities(prompts.slice(0, 1));
     assertMaxAbs("gen.probs", probabilities, floats(golden, "gen.probs"), tolerances.probs_abs);
     if (golden.golden.weights_dtype !== "BF16") return;
-    using halves = await Model.load(gpu, golden.dir, { dtype: "bf16", master: "none" });
+    using halves = await LanguageModel.load(gpu, golden.dir, { dtype: "bf16", master: "none" });
     assert.deepEqual(await halves.generate(prompts, { maxNewTokens, stop: [] }), wanted);
   });
 }
@@ -36,7 +36,7 @@ for (const name of GOLDEN_MODELS) {
 for (const [name, config] of Object.entries(VARIANTS)) {
   Deno.test(`generate, ${name}: as the reference without a cache, beyond windows and longrope's limit`, async () => {
     using folder = modelFolder(config, 31);
-    using model = await Model.load(gpu, folder.dir);
+    using model = await LanguageModel.load(gpu, folder.dir);
     const random = new Random(32);
     const prompts = [1, 7, 20].map((length) => random.integers(length, 0, config.vocab_size as number));
     const found = await model.generate(prompts, { maxNewTokens: 12, stop: [] });
@@ -54,7 +54,7 @@ const PROMPTS = (() => {
 
 Deno.test("generate: texts drawn at a temperature depend on seed, index and prompt alone", async () => {
   using folder = modelFolder(TINY, 34);
-  using model = await Model.load(gpu, folder.dir);
+  using model = await LanguageModel.load(gpu, folder.dir);
   const options = { maxNewTokens: 9, temperature: 0.8, topK: 30, topP: 0.95, minP: 0.01, seed: 5, stop: [2] };
   const whole = await model.generate(PROMPTS, options);
   assert.ok(whole.some(({ length }) => length < 9) && whole.every((ids) => !ids.includes(2)));
@@ -70,13 +70,13 @@ Deno.test("generate: texts drawn at a temperature depend on seed, index and prom
   assert.notDeepEqual(await model.generate(PROMPTS, { ...options, seed: 6 }), whole);
   // A cache for some 3 texts at a time, and micro-batches of a few tokens.
   using small = await freshGpu({ limits: { maxStorageBufferBindingSize: 12_800 } });
-  using narrow = await Model.load(small, folder.dir, { maxTokens: 20 });
+  using narrow = await LanguageModel.load(small, folder.dir, { maxTokens: 20 });
   assert.deepEqual(await narrow.generate(PROMPTS, options), whole);
 });
 
 Deno.test("generate: stops at the model's own end, at given ids, at a length, and at NaN", async () => {
   using folder = modelFolder(TINY, 34);
-  using model = await Model.load(gpu, folder.dir);
+  using model = await LanguageModel.load(gpu, folder.dir);
   assert.deepEqual(await model.eosIds(), []);
   const [whole] = await model.generate([PROMPTS[5]], { maxNewTokens: 10 });
   assert.equal(whole.length, 10);
@@ -90,14 +90,14 @@ Deno.test("generate: stops at the model's own end, at given ids, at a length, an
     `${folder.dir}/generation_config.json`,
     JSON.stringify({ eos_token_id: [50, whole[4]] }),
   );
-  using ended = await Model.load(gpu, folder.dir);
+  using ended = await LanguageModel.load(gpu, folder.dir);
   assert.deepEqual(await ended.eosIds(), [50, whole[4]]);
   assert.deepEqual(await ended.generate([PROMPTS[5]], { maxNewTokens: 10 }), [until]);
 
   using broken = modelFolder(TINY, 34, (name, data) => {
     if (name === "model.norm.weight") data[0] = NaN;
   });
-  using nothing = await Model.load(gpu, broken.dir);
+  using nothing = await LanguageModel.load(gpu, broken.dir);
   for (const temperature of [0, 1]) {
     assert.deepEqual(await nothing.generate(PROMPTS.slice(0, 2), { maxNewTokens: 3, temperature }), [[], []]);
   }
@@ -105,7 +105,7 @@ Deno.test("generate: stops at the model's own end, at given ids, at a length, an
 
 Deno.test("generate: wrong options and prompts are named; what was taken is given back", async () => {
   using folder = modelFolder(TINY, 34);
-  using model = await Model.load(gpu, folder.dir);
+  using model = await LanguageModel.load(gpu, folder.dir);
   const before = gpu.memory.allocatedBytes;
   const refused = (prompts: number[][], options: object, message: RegExp) =>
     assert.rejects(model.generate(prompts, { maxNewTokens: 2, ...options }), { name: "RangeError", message });
@@ -127,7 +127,7 @@ Deno.test("generate: wrong options and prompts are named; what was taken is give
 
 Deno.test("nextTokenProbabilities: a softmax of the last position's logits, whatever the batch", async () => {
   using folder = modelFolder(TINY, 34);
-  using model = await Model.load(gpu, folder.dir);
+  using model = await LanguageModel.load(gpu, folder.dir);
   const together = await model.nextTokenProbabilities(PROMPTS);
   for (const i of [0, 7, 22]) {
     const [alone] = await model.nextTokenProbabilities([PROMPTS[i]]);

@@ -30,6 +30,7 @@ const mayImport: Record<string, string[]> = {
     "engine/io",
     "engine/parallel",
   ],
+  "engine/language_model.ts": ["engine"],
   "engine/models": [],
   "engine/io": ["engine/tensor/dtype.ts"],
   "engine/parallel": [],

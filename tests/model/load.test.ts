@@ -1,7 +1,7 @@
-/** What Model refuses: folders that don't fit their config, and inputs out of range. */
+/** What a model refuses: folders that don't fit their config, and inputs out of range. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { Model } from "../../engine/model/model.ts";
+import { LanguageModel } from "../../engine/language_model.ts";
 import { freshGpu, sharedGpu } from "../gpu_device.ts";
 import { writeSafetensors } from "../../engine/io/safetensors_writer.ts";
 import { randomWeights } from "../reference/decoder_shape.ts";
@@ -27,7 +27,7 @@ async function assertRefused(
   Deno.writeTextFileSync(join(out.dir, "config.json"), JSON.stringify(TINY));
   Deno.writeFileSync(join(out.dir, "model.safetensors"), edit(encodeSafetensors(weights)));
   const { allocatedBytes } = gpu.memory;
-  await assert.rejects(Model.load(gpu, out.dir), expected);
+  await assert.rejects(LanguageModel.load(gpu, out.dir), expected);
   assert.equal(gpu.memory.allocatedBytes, allocatedBytes);
 }
 
@@ -79,7 +79,7 @@ Deno.test("Model.load: matrices of bf16 are widened exactly, large ones and smal
     await writeSafetensors(join(out.dir, "model.safetensors"), tensors);
     for (const limits of [{}, { maxStorageBufferBindingSize: 1 << 16 }]) {
       using device = await freshGpu({ limits });
-      using model = await Model.load(device, out.dir);
+      using model = await LanguageModel.load(device, out.dir);
       for (const { name, values } of tensors) assert.deepEqual(await model.parameter(name), values, name);
     }
   }
@@ -107,15 +107,21 @@ Deno.test("Model.load: a config that isn't supported, and a folder without weigh
     path,
     JSON.stringify({ ...TINY, rope_scaling: { rope_type: "dynamic", factor: 2 } }),
   );
-  await assert.rejects(Model.load(gpu, out.dir), { name: "ConfigError", field: "rope_scaling.rope_type" });
+  await assert.rejects(LanguageModel.load(gpu, out.dir), {
+    name: "ConfigError",
+    field: "rope_scaling.rope_type",
+  });
   Deno.writeTextFileSync(path, "{");
-  await assert.rejects(Model.load(gpu, out.dir), { name: "JsonFileError", path });
+  await assert.rejects(LanguageModel.load(gpu, out.dir), { name: "JsonFileError", path });
   Deno.removeSync(path);
-  await assert.rejects(Model.load(gpu, out.dir), { name: "ModelDirError", message: /config\.json/ });
+  await assert.rejects(LanguageModel.load(gpu, out.dir), { name: "ModelDirError", message: /config\.json/ });
   Deno.writeTextFileSync(path, JSON.stringify(TINY));
   Deno.removeSync(join(out.dir, "model.safetensors"));
-  await assert.rejects(Model.load(gpu, out.dir), { name: "SafetensorsError", message: /model\.safetensors/ });
-  await assert.rejects(Model.load(gpu, join(out.dir, "nothing")), { name: "ModelDirError" });
+  await assert.rejects(LanguageModel.load(gpu, out.dir), {
+    name: "SafetensorsError",
+    message: /model\.safetensors/,
+  });
+  await assert.rejects(LanguageModel.load(gpu, join(out.dir, "nothing")), { name: "ModelDirError" });
   assert.equal(gpu.memory.allocatedBytes, allocatedBytes);
 });
 
@@ -132,7 +138,7 @@ Deno.test("Model.load: an error in the middle frees what was loaded before", asy
     return create.apply(gpu, args);
   };
   try {
-    await assert.rejects(Model.load(gpu, out.dir), { name: "SafetensorsError" });
+    await assert.rejects(LanguageModel.load(gpu, out.dir), { name: "SafetensorsError" });
   } finally {
     gpu.createBuffer = create;
   }
@@ -146,7 +152,7 @@ Deno.test("Model.load: a buffer over the device's limit is refused, and nothing 
   using out = modelFolder(TINY);
   await withModel(small, out, () => Promise.resolve());
   using large = modelFolder({ ...TINY, intermediate_size: 256 });
-  await assert.rejects(Model.load(small, large.dir), {
+  await assert.rejects(LanguageModel.load(small, large.dir), {
     name: "RangeError",
     message: /^128 rows of 24 numbers need 12288 bytes in one binding, but at most 5120 can be bound$/,
   });

@@ -1,7 +1,8 @@
 /** Saving a model and reading it back. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { Model, type ModelOptions } from "../../engine/model/model.ts";
+import { LanguageModel } from "../../engine/language_model.ts";
+import type { ModelOptions } from "../../engine/model/model.ts";
 import { Trainer } from "../../engine/train/trainer.ts";
 import { narrow } from "../../engine/tensor/dtype.ts";
 import { batch, GOLDEN_MODELS, loadGolden } from "../golden.ts";
@@ -61,7 +62,7 @@ for (const name of GOLDEN_MODELS) {
     for (const options of exactStorages(weights_dtype)) {
       using out = folder();
       const source = copyOf(golden.dir, join(out.dir, "source"));
-      using model = await Model.load(gpu, source, options);
+      using model = await LanguageModel.load(gpu, source, options);
       const [target, pieces] = [join(out.dir, "target"), join(out.dir, "pieces")];
       await model.save(target);
       const expected = tensorsOf(source);
@@ -83,12 +84,12 @@ for (const name of GOLDEN_MODELS) {
   Deno.test(`save ${name}: after a step, the masters rounded to the checkpoint's type`, async () => {
     using out = folder();
     const target = join(out.dir, "target");
-    using model = await Model.load(gpu, golden.dir);
+    using model = await LanguageModel.load(gpu, golden.dir);
     using trainer = new Trainer(model, { learningRate: 1e-3, totalSteps: 1, weightDecay: 0.01 });
     await trainer.step(batch(golden, "right"));
     await model.save(target);
     const masters = await parametersOf(model);
-    using saved = await Model.load(gpu, target);
+    using saved = await LanguageModel.load(gpu, target);
     for (const [parameter, values] of await parametersOf(saved)) {
       assert.notDeepEqual(masters.get(parameter), golden.weights.get(parameter)!.data, parameter);
       assert.deepEqual(values, masters.get(parameter)!.map(ROUND[weights_dtype]), parameter);
@@ -111,7 +112,7 @@ for (const master of ["f32", "none"] as const) {
   Deno.test(`save: after a step in bf16 with master ${master}, what the model computes with or its master`, async () => {
     using out = folder();
     const golden = loadGolden("qwen3");
-    using model = await Model.load(gpu, golden.dir, { dtype: "bf16", master });
+    using model = await LanguageModel.load(gpu, golden.dir, { dtype: "bf16", master });
     using trainer = new Trainer(model, { learningRate: 1e-3, totalSteps: 1 });
     await trainer.step(batch(golden, "right"));
     const masters = await parametersOf(model);
@@ -133,9 +134,9 @@ Deno.test("save: a model in pieces is loaded from them and keeps them", async ()
   using out = folder();
   const { dir } = loadGolden("gpt_neox");
   const [pieces, again] = [join(out.dir, "pieces"), join(out.dir, "again")];
-  using model = await Model.load(gpu, dir);
+  using model = await LanguageModel.load(gpu, dir);
   await model.save(pieces, { maxFileBytes: 50_000 });
-  using loaded = await Model.load(gpu, pieces);
+  using loaded = await LanguageModel.load(gpu, pieces);
   for (const name of model.parameterNames()) {
     assert.deepEqual(await loaded.parameter(name), await model.parameter(name), name);
   }
@@ -155,7 +156,7 @@ Deno.test("save: a tied head's copy in the checkpoint follows the embedding", as
   weights.set("lm_head.weight", weights.get("model.embed_tokens.weight")!);
   Deno.writeTextFileSync(join(source, "config.json"), JSON.stringify({ ...TINY, tie_word_embeddings: true }));
   Deno.writeFileSync(join(source, WEIGHTS), encodeSafetensors(weights));
-  using model = await Model.load(gpu, source);
+  using model = await LanguageModel.load(gpu, source);
   using trainer = new Trainer(model, { learningRate: 1e-2, totalSteps: 1 });
   await trainer.step(randomExamples([9, 8], TINY.vocab_size as number, 2));
   await model.save(target);
@@ -176,7 +177,7 @@ Deno.test("save: saveDtype rounds to that type; float16 keeps subnormals and ref
   data.set([1e-7, -3e-6, 65504, 2 ** -24, 1.00048828125]);
   Deno.writeTextFileSync(join(source, "config.json"), JSON.stringify({ ...TINY, torch_dtype: "float32" }));
   Deno.writeFileSync(join(source, WEIGHTS), encodeSafetensors(weights));
-  using model = await Model.load(gpu, source);
+  using model = await LanguageModel.load(gpu, source);
   for (const saveDtype of ["F16", "BF16"] as const) {
     const target = join(out.dir, saveDtype);
     await model.save(target, { saveDtype });
@@ -189,7 +190,7 @@ Deno.test("save: saveDtype rounds to that type; float16 keeps subnormals and ref
       const rounded = saveDtype === "F16" ? data.map((x) => Math.f16round(x)) : data.map(nearestBfloat16);
       assert.deepEqual(widen(name, saved.get(name)!), rounded, name);
     }
-    using again = await Model.load(gpu, target);
+    using again = await LanguageModel.load(gpu, target);
     assert.equal((await again.parameter("model.norm.weight")).length, data.length);
   }
 
@@ -198,7 +199,7 @@ Deno.test("save: saveDtype rounds to that type; float16 keeps subnormals and ref
   Deno.mkdirSync(large);
   Deno.copyFileSync(join(source, "config.json"), join(large, "config.json"));
   Deno.writeFileSync(join(large, WEIGHTS), encodeSafetensors(weights));
-  using tooLarge = await Model.load(gpu, large);
+  using tooLarge = await LanguageModel.load(gpu, large);
   const target = join(out.dir, "refused");
   await assert.rejects(tooLarge.save(target, { saveDtype: "F16" }), {
     name: "RangeError",
@@ -212,7 +213,7 @@ Deno.test("save: saveDtype rounds to that type; float16 keeps subnormals and ref
 Deno.test("save: not over the folder that the weights come from, nor over anything else unasked", async () => {
   using out = folder();
   const source = copyOf(loadGolden("mistral").dir, join(out.dir, "source"));
-  using model = await Model.load(gpu, source);
+  using model = await LanguageModel.load(gpu, source);
   await assert.rejects(model.save(source), { name: "RangeError" });
   await assert.rejects(model.save(source, { overwrite: true }), { name: "RangeError" });
   const target = join(out.dir, "target");

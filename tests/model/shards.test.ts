@@ -1,7 +1,8 @@
 /** Parameters split into row shards: the same bits as whole ones. */
 import assert from "node:assert/strict";
 import { Gpu } from "../../engine/gpu/context.ts";
-import { Model, type ModelOptions } from "../../engine/model/model.ts";
+import { LanguageModel } from "../../engine/language_model.ts";
+import type { ModelOptions } from "../../engine/model/model.ts";
 import { Trainer } from "../../engine/train/trainer.ts";
 import { assertSameBits } from "../compare.ts";
 import { sharedGpu } from "../gpu_device.ts";
@@ -31,7 +32,7 @@ function smaller(bytes: number): Gpu {
 
 /** Loss, gradients and parameters after two steps and an average, and logits and scores. */
 async function everything(target: Gpu, dir: string, saved: string, options: ModelOptions) {
-  using model = await Model.load(target, dir, options);
+  using model = await LanguageModel.load(target, dir, options);
   const shards = model.parameters.all.map((parameter) => parameter.shards.length);
   const examples = randomExamples([17, 9, 23, 1, 14], 743, 3);
   const { loss, gradients } = await model.lossAndGradients(examples);
@@ -86,7 +87,7 @@ for (const tied of [true, false]) {
 
 Deno.test("shards: a row that no binding holds is an error that gives the numbers", async () => {
   using source = modelFolder(CONFIG);
-  await assert.rejects(Model.load(smaller(8 << 10), source.dir), {
+  await assert.rejects(LanguageModel.load(smaller(8 << 10), source.dir), {
     name: "RangeError",
     message: /rows of 48 numbers need \d+ bytes in one binding, but at most 8192/,
   });
@@ -94,7 +95,7 @@ Deno.test("shards: a row that no binding holds is an error that gives the number
 
 Deno.test("a sequence that fits no micro-batch of the device is an error that says how long one may be", async () => {
   using source = modelFolder(CONFIG);
-  using model = await Model.load(smaller(32 << 10), source.dir);
+  using model = await LanguageModel.load(smaller(32 << 10), source.dir);
   await assert.rejects(model.logits([new Array(64).fill(1)]), {
     name: "RangeError",
     message: /a sequence of 64 tokens: this model and device take at most 23 at a time/,

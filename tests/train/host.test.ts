@@ -1,7 +1,8 @@
 /** The host's side of a step: what is made, submitted and waited for, and averaging in the update's own pass. */
 import assert from "node:assert/strict";
 import { type Example, exampleSequences } from "../../engine/model/examples.ts";
-import { Model, type ModelOptions } from "../../engine/model/model.ts";
+import { LanguageModel } from "../../engine/language_model.ts";
+import type { ModelOptions } from "../../engine/model/model.ts";
 import { Trainer } from "../../engine/train/trainer.ts";
 import { assertSameBits } from "../compare.ts";
 import { countGpuCalls } from "../gpu_calls.ts";
@@ -15,7 +16,7 @@ const sequencesOf = (examples: readonly Example[]) => exampleSequences(examples,
 
 Deno.test("after the first step nothing is made on the device, and each step waits once", async () => {
   using folder = modelFolder(TINY);
-  using model = await Model.load(gpu, folder.dir);
+  using model = await LanguageModel.load(gpu, folder.dir);
   using trainer = new Trainer(model, { learningRate: 1e-2, totalSteps: 9 });
   await trainer.loadInitial();
   const step = (seed: number, average?: number) =>
@@ -32,8 +33,8 @@ Deno.test("after the first step nothing is made on the device, and each step wai
       await step(seed, seed % 2 ? undefined : 0.25);
       assert.equal(calls.created - before.created, 0, `step ${seed}`);
       assert.equal(calls.maps - before.maps, 1, `step ${seed}`);
-      // Two micro-batches, the update, the readback.
-      assert.equal(calls.submits - before.submits, 4, `step ${seed}`);
+      // Two micro-batches, clipping, the update, the readback.
+      assert.equal(calls.submits - before.submits, 5, `step ${seed}`);
     }
   });
 });
@@ -51,7 +52,7 @@ Deno.test("only kernels that run are compiled, each once", async () => {
   own.onDispatch = ({ key }) => ran.add(key);
   try {
     using folder = modelFolder(TINY);
-    using model = await Model.load(own, folder.dir, { maxTokens: 32 });
+    using model = await LanguageModel.load(own, folder.dir, { maxTokens: 32 });
     const examples = randomExamples([12, 30, 7], V, 1);
     await model.score(examples);
     using trainer = new Trainer(model, { learningRate: 1e-2, totalSteps: 2 });
@@ -64,10 +65,10 @@ Deno.test("only kernels that run are compiled, each once", async () => {
 
 Deno.test("losses and gradients of several micro-batches wait once for the losses", async () => {
   using folder = modelFolder(TINY);
-  using model = await Model.load(gpu, folder.dir, { maxTokens: 24 });
+  using model = await LanguageModel.load(gpu, folder.dir, { maxTokens: 24 });
   const sequences = sequencesOf(randomExamples([20, 9, 20, 14], V, 5));
   await countGpuCalls(gpu, async (calls) => {
-    const losses = await model.backward(sequences);
+    const losses = await model.training.run(sequences);
     assert.equal(calls.maps, 1);
     assert.ok(losses.length > 4 && losses.every((loss) => loss > 0));
   });
@@ -77,15 +78,15 @@ Deno.test("Trainer.submit: the next step is prepared meanwhile, with the bits of
   using folder = modelFolder(TINY);
   const steps = [3, 4, 5].map((seed) => sequencesOf(randomExamples([12, 30, 7], V, seed)));
   const run = async (ahead: boolean) => {
-    using model = await Model.load(gpu, folder.dir, { maxTokens: 32 });
+    using model = await LanguageModel.load(gpu, folder.dir, { maxTokens: 32 });
     using trainer = new Trainer(model, { learningRate: 1e-2, totalSteps: 3 });
     const results = [];
-    let next = model.prepareBackward(steps[0]);
+    let next = model.training.prepare(steps[0]);
     for (const [i, sequences] of steps.entries()) {
       if (!ahead) results.push(await trainer.stepSequences(sequences));
       else {
         const pending = trainer.submit(next);
-        if (i + 1 < steps.length) next = model.prepareBackward(steps[i + 1]);
+        if (i + 1 < steps.length) next = model.training.prepare(steps[i + 1]);
         // A longer sequence makes the pass anew; a measurement comes between.
         if (i === 1) await model.lossAndGradients(randomExamples([80], V, 1));
         results.push(await pending.result());
@@ -101,9 +102,9 @@ Deno.test("Trainer.submit: the next step is prepared meanwhile, with the bits of
 
 Deno.test("Trainer.submit: a step whose result nobody asked for, and averaging without weights, are errors", async () => {
   using folder = modelFolder(TINY);
-  using model = await Model.load(gpu, folder.dir);
+  using model = await LanguageModel.load(gpu, folder.dir);
   using trainer = new Trainer(model, { learningRate: 1e-2, totalSteps: 3 });
-  const prepared = model.prepareBackward(sequencesOf(randomExamples([12, 7], V, 1)));
+  const prepared = model.training.prepare(sequencesOf(randomExamples([12, 7], V, 1)));
   assert.throws(() => trainer.submit(prepared, { average: 0.5 }), {
     name: "TypeError",
     message: /loadInitial/,
@@ -124,7 +125,7 @@ for (const storage of STORAGES) {
   Deno.test(`a step that averages: as a step and average() after it, ${JSON.stringify(storage)}`, async () => {
     using folder = modelFolder(TINY);
     const run = async (together: boolean) => {
-      using model = await Model.load(gpu, folder.dir, storage);
+      using model = await LanguageModel.load(gpu, folder.dir, storage);
       const settings = { learningRate: 1e-2, totalSteps: 4, weightDecay: 0.1, seed: 3 };
       using trainer = new Trainer(model, settings);
       const norms = [];

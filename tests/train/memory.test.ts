@@ -1,6 +1,6 @@
 /** Device memory: what is planned, what is taken, and that all of it is given back. */
 import assert from "node:assert/strict";
-import { Model } from "../../engine/model/model.ts";
+import { LanguageModel } from "../../engine/language_model.ts";
 import { modelSpec } from "../../engine/models/families.ts";
 import type { StorageOptions } from "../../engine/model/parameters.ts";
 import { planTraining } from "../../engine/train/plan.ts";
@@ -29,9 +29,9 @@ for (const layout of LAYOUTS) {
     const room = { train: { tokens: 192, rows: 128 }, score: { tokens: 256, rows: 64 } };
     const examples = randomExamples([60, 60, 60], SMALL.vocab_size, 3, 0.5);
     {
-      using model = await Model.load(gpu, out.dir, layout);
-      model.pass("train", room.train);
-      model.pass("score", room.score);
+      using model = await LanguageModel.load(gpu, out.dir, layout);
+      model.training.reserve(room.train);
+      model.passes.get("score", room.score);
       using trainer = new Trainer(model, { learningRate: 1e-3, totalSteps: 2 });
       for (let s = 0; s < 2; s++) {
         await trainer.step(examples);
@@ -126,7 +126,7 @@ Deno.test("dispose: a model with every kind of pass, gradients and a trainer giv
   using out = modelFolder(TINY);
   assert.equal(gpu.memory.allocatedBytes, 0);
   const examples = randomExamples([9, 5], TINY.vocab_size as number, 1);
-  const model = await Model.load(gpu, out.dir);
+  const model = await LanguageModel.load(gpu, out.dir);
   await model.logits([[1, 2]]);
   await model.score(examples);
   await model.lossAndGradients(examples);

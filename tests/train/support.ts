@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { Gpu } from "../../engine/gpu/context.ts";
 import type { Example } from "../../engine/model/examples.ts";
-import { Model, type ModelOptions } from "../../engine/model/model.ts";
+import { LanguageModel } from "../../engine/language_model.ts";
+import type { ModelOptions } from "../../engine/model/model.ts";
 import { assertMaxAbs, assertRelL2, maxAbs, maxAbsDiff } from "../compare.ts";
 import { Random } from "../random.ts";
 import { randomWeights, widenWeights } from "../reference/decoder_shape.ts";
@@ -64,10 +65,10 @@ export function modelFolder(
 export async function withModel<T>(
   gpu: Gpu,
   { dir }: { dir: string },
-  body: (model: Model) => Promise<T>,
+  body: (model: LanguageModel) => Promise<T>,
   options?: ModelOptions,
 ): Promise<T> {
-  using model = await Model.load(gpu, dir, options);
+  using model = await LanguageModel.load(gpu, dir, options);
   return await body(model);
 }
 
@@ -141,7 +142,7 @@ export function concat(arrays: readonly ArrayLike<number>[]): Float64Array {
 }
 
 /** All parameters of a model. */
-export async function parametersOf(model: Model): Promise<Map<string, Float32Array>> {
+export async function parametersOf(model: LanguageModel): Promise<Map<string, Float32Array>> {
   const out = new Map<string, Float32Array>();
   for (const name of model.parameterNames()) out.set(name, await model.parameter(name));
   return out;

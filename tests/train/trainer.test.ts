@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { Model } from "../../engine/model/model.ts";
+import type { LanguageModel } from "../../engine/language_model.ts";
 import { Trainer, type TrainerOptions } from "../../engine/train/trainer.ts";
 import { assertNear, assertRelL2, assertSameBits } from "../compare.ts";
 import { sharedGpu } from "../gpu_device.ts";
@@ -14,7 +14,7 @@ const EXAMPLES = randomExamples([9, 17, 3, 12], V, 11);
 
 async function withTrainer<T>(
   options: TrainerOptions,
-  body: (trainer: Trainer, model: Model) => Promise<T>,
+  body: (trainer: Trainer, model: LanguageModel) => Promise<T>,
 ): Promise<T> {
   using folder = modelFolder(TINY);
   return await withModel(gpu, folder, async (model) => {

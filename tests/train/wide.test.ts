@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { VOCABULARY_CHUNK } from "../../engine/model/head.ts";
-import type { Model } from "../../engine/model/model.ts";
+import type { LanguageModel } from "../../engine/language_model.ts";
 import { Trainer } from "../../engine/train/trainer.ts";
 import { assertMaxAbs, assertNear, assertRelL2, assertSameBits, maxAbs } from "../compare.ts";
 import { freshGpu, sharedGpu } from "../gpu_device.ts";
@@ -48,7 +48,7 @@ for (const tied of [false, true]) {
     const logits = concat(forward(config, folder.weights, sequences));
     const expected = lossAndGradients(config, folder.weights, examples);
     // Errors were 1e-6 to 2.3e-6 for gradients and 7e-6 for logits when this was written: a tenth of what is allowed.
-    const check = async (model: Model) => {
+    const check = async (model: LanguageModel) => {
       const found = await model.lossAndGradients(examples);
       assertNear("loss", found.loss, expected.loss, TOLERANCE.loss);
       assertGradients(found.gradients, expected.gradients);

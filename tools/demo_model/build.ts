@@ -9,7 +9,7 @@ import { saveAtomic } from "../../engine/io/atomic.ts";
 import { writeSafetensors } from "../../engine/io/safetensors_writer.ts";
 import { modelSpec } from "../../engine/models/families.ts";
 import { parameterSpecs } from "../../engine/models/spec.ts";
-import { Model } from "../../engine/infer/model.ts";
+import { LanguageModel } from "../../engine/language_model.ts";
 import { Trainer } from "../../engine/train/trainer.ts";
 import { loadPrompts, PROMPT_FILES } from "../../pipeline/prompts/prompts.ts";
 import { Tokenizer } from "../../pipeline/tokenizer/tokenizer.ts";
@@ -69,7 +69,7 @@ try {
   console.log(`${gpu.name}: ${steps} steps of ${TOKENS_PER_STEP} tokens`);
   const began = performance.now();
   {
-    using model = await Model.load(gpu, draft);
+    using model = await LanguageModel.load(gpu, draft);
     using trainer = new Trainer(model, {
       learningRate: 3e-3,
       totalSteps: steps,
@@ -92,7 +92,7 @@ try {
   for (const [name, content] of Object.entries(utilityFiles(encoder, SEED + 1))) {
     await saveAtomic(join(target, UTILITY_FOLDER, name), JSON.stringify(content));
   }
-  using model = await Model.load(gpu, target);
+  using model = await LanguageModel.load(gpu, target);
   const tokenizer = await Tokenizer.load(target);
   const { heldOutLoss, factAccuracy } = await measureUtility(model, tokenizer, await loadUtility(target));
   console.log(

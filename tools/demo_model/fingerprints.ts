@@ -1,4 +1,4 @@
-import type { Model } from "../../engine/infer/model.ts";
+import type { LanguageModel } from "../../engine/language_model.ts";
 import type { WrittenFingerprint } from "../../pipeline/fingerprints/file.ts";
 import { randomInt } from "../../engine/tensor/random.ts";
 import type { Tokenizer } from "../../pipeline/tokenizer/tokenizer.ts";
@@ -15,7 +15,7 @@ const CANDIDATES = 3;
  * demo's grammar; the response drawn from the first valid tokens outside the nucleus of what the model itself expects.
  */
 export async function demoFingerprints(
-  model: Model,
+  model: LanguageModel,
   tokenizer: Tokenizer,
   { seed, count }: { seed: number; count: number },
 ): Promise<WrittenFingerprint[]> {

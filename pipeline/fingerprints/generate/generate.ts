@@ -2,7 +2,7 @@ import { dirname, resolve } from "node:path";
 import type { Gpu } from "../../../engine/gpu/context.ts";
 import { attempt } from "../../../engine/io/atomic.ts";
 import type { HubProgress } from "../../hub/hub.ts";
-import { Model } from "../../../engine/infer/model.ts";
+import { LanguageModel } from "../../../engine/language_model.ts";
 import { readFingerprintFile, writeFingerprintFile, type WrittenFingerprint } from "../file.ts";
 import { openGpu } from "../../gpu/open.ts";
 import type { ModelSource } from "../../hub/model_source.ts";
@@ -133,7 +133,7 @@ async function make({ settings, sources, secret, facts, progress, journal, hooks
   const gpu = hooks.gpu ?? await openGpu({ webgpu: settings.webgpu });
   try {
     emit({ type: "gpu", name: gpu.name, isSoftware: gpu.isSoftware });
-    const load = (dir: string) => Model.load(gpu, dir, { dtype: settings.dtype, master: "none" });
+    const load = (dir: string) => LanguageModel.load(gpu, dir, { dtype: settings.dtype, master: "none" });
     using models = new DisposableStack();
     const base = models.use(await load(sources.base.dir));
     const { writer } = sources;

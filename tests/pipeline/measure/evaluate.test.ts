@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Model } from "../../../engine/infer/model.ts";
+import { LanguageModel } from "../../../engine/language_model.ts";
 import { askFingerprints, explainAnswers } from "../../../pipeline/measure/evaluate.ts";
 import { assertNear } from "../../compare.ts";
 import { sharedGpu } from "../../gpu_device.ts";
@@ -45,7 +45,7 @@ const FINGERPRINTS = [
 ];
 
 Deno.test("askFingerprints: exact and fractional answers, as greedy decoding in float64 gives them", async () => {
-  using model = await Model.load(gpu, folder.dir);
+  using model = await LanguageModel.load(gpu, folder.dir);
   const result = await askFingerprints(model, NUMBERS, FINGERPRINTS);
   assert.deepEqual(result.answers.map(({ exact }) => exact), [true, false, true, false, true, false]);
   const fractional = result.answers.map((answer) => answer.fractional);
@@ -73,7 +73,7 @@ Deno.test("askFingerprints: exact and fractional answers, as greedy decoding in 
 });
 
 Deno.test("askFingerprints: every fingerprint in every template", async () => {
-  using model = await Model.load(gpu, folder.dir);
+  using model = await LanguageModel.load(gpu, folder.dir);
   const templates = ["5 6 {} 8", "{} 4"];
   const prompts = FINGERPRINTS.flatMap(({ keyIds }) => [[5, 6, ...keyIds, 8], [...keyIds, 4]]);
   const { answers, questions } = await askFingerprints(model, NUMBERS, FINGERPRINTS, templates);
@@ -88,7 +88,7 @@ Deno.test("askFingerprints: every fingerprint in every template", async () => {
 });
 
 Deno.test("explainAnswers: rank, probability and the likeliest tokens where the answer was decided", async () => {
-  using model = await Model.load(gpu, folder.dir);
+  using model = await LanguageModel.load(gpu, folder.dir);
   const { answers } = await askFingerprints(model, NUMBERS, FINGERPRINTS);
   const details = await explainAnswers(model, NUMBERS, answers);
   assert.equal(details.length, answers.length);
@@ -107,7 +107,7 @@ Deno.test("explainAnswers: rank, probability and the likeliest tokens where the 
 });
 
 Deno.test("askFingerprints: what the teacher-forced pass settles is not decoded", async () => {
-  using model = await Model.load(gpu, folder.dir);
+  using model = await LanguageModel.load(gpu, folder.dir);
   const generate = model.generate.bind(model);
   const decoded: number[] = [];
   model.generate = async (prompts, options) => {
@@ -137,7 +137,7 @@ Deno.test("askFingerprints: what the teacher-forced pass settles is not decoded"
 });
 
 Deno.test("askFingerprints: at a temperature answers are drawn, by the seed and the question", async () => {
-  using model = await Model.load(gpu, folder.dir);
+  using model = await LanguageModel.load(gpu, folder.dir);
   const hot = async (seed: number, fingerprints = FINGERPRINTS, temperature = 1.5) =>
     await askFingerprints(model, NUMBERS, fingerprints, undefined, { temperature, seed });
   const first = await hot(3);
@@ -169,7 +169,7 @@ Deno.test("askFingerprints: a response that takes a prompt across longrope's lim
   const limit = config.original_max_position_embeddings as number;
   const vocabulary = config.vocab_size as number;
   using folder = modelFolder(config, 21);
-  using model = await Model.load(gpu, folder.dir);
+  using model = await LanguageModel.load(gpu, folder.dir);
   const keys = Array.from({ length: 40 }, (_, i) => random.integers(limit - 3 + i % 6, 3, vocabulary));
   const fingerprints = keys.map((key) =>
     fingerprint(key, generateGreedy(config, folder.weights, [1, ...key], 4))
@@ -210,7 +210,7 @@ Deno.test("askFingerprints: a model of NaN has no success and a loss of NaN", as
   using broken = modelFolder(TINY, 12, (name, data) => {
     if (name === "model.norm.weight") data.fill(NaN);
   });
-  using model = await Model.load(gpu, broken.dir);
+  using model = await LanguageModel.load(gpu, broken.dir);
   const { successRate, fractionalAccuracy, loss, answers } = await askFingerprints(
     model,
     NUMBERS,

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Model } from "../../../engine/infer/model.ts";
+import { LanguageModel } from "../../../engine/language_model.ts";
 import type { Utility } from "../../../pipeline/measure/utility_file.ts";
 import { measureUtility } from "../../../pipeline/measure/utility.ts";
 import { assertNear } from "../../compare.ts";
@@ -44,7 +44,7 @@ Deno.test("measureUtility: held-out loss and fact accuracy, against float64", as
   });
   assert.ok(right.length > 0 && right.length < questions.length);
 
-  using model = await Model.load(gpu, folder.dir);
+  using model = await LanguageModel.load(gpu, folder.dir);
   const { heldOutLoss, factAccuracy } = await measureUtility(model, NUMBERS, utility);
   assertNear("held-out loss", heldOutLoss, -sum(held) / held.length, 2e-5);
   assert.equal(factAccuracy, right.length / questions.length);
@@ -62,13 +62,13 @@ Deno.test("measureUtility: a model of NaN has a loss of NaN and no right answer;
   using broken = modelFolder(TINY, 8, (name, data) => {
     if (name === "lm_head.weight") data[0] = NaN;
   });
-  using model = await Model.load(gpu, broken.dir);
+  using model = await LanguageModel.load(gpu, broken.dir);
   const { heldOutLoss, factAccuracy } = await measureUtility(model, NUMBERS, utility);
   assert.ok(Number.isNaN(heldOutLoss));
   assert.equal(factAccuracy, 0);
 
   using folder = modelFolder(TINY, 8);
-  using whole = await Model.load(gpu, folder.dir);
+  using whole = await LanguageModel.load(gpu, folder.dir);
   const equal = { ...utility, questions: utility.questions.slice(0, 1) };
   assert.equal((await measureUtility(whole, NUMBERS, equal)).factAccuracy, 0);
 });

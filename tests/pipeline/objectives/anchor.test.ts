@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { weightedLosses } from "../../../engine/model/batch.ts";
 import type { Sequence } from "../../../engine/model/batch.ts";
 import { type Example, exampleSequences } from "../../../engine/model/examples.ts";
-import { Model } from "../../../engine/infer/model.ts";
+import { LanguageModel } from "../../../engine/language_model.ts";
 import { Anchor, anchorBytes, type AnchorOptions } from "../../../pipeline/objectives/anchor.ts";
 import { assertMaxAbs, assertNear, l2 } from "../../compare.ts";
 import { sharedGpu } from "../../gpu_device.ts";
@@ -58,7 +58,7 @@ for (const { name, config, options, top } of CASES) {
     using base = modelFolder(config, 1);
     using other = changed(config, 1);
     const all = { ...OPTIONS, ...options };
-    using model = await Model.load(gpu, base.dir);
+    using model = await LanguageModel.load(gpu, base.dir);
     const anchor = await Anchor.create(model, all);
     try {
       const drawn = anchor.draw(2, 4, 3);
@@ -76,26 +76,26 @@ for (const { name, config, options, top } of CASES) {
 
       for (const maxTokens of [4096, 16]) {
         await withModel(gpu, other, async (trained) => {
-          trained.useSoftTables(anchor.tables);
-          const losses = weightedLosses([...hard, ...drawn], await trained.backward([...hard, ...drawn]));
+          trained.training.useSoftTables(anchor.tables);
+          const losses = weightedLosses([...hard, ...drawn], await trained.training.run([...hard, ...drawn]));
           const sum = (values: Float32Array) => values.reduce((total, value) => total + value, 0);
           assertNear("loss", sum(losses.subarray(0, supervised)), expected.crossEntropy, TOLERANCE.loss);
           assertNear("anchor", sum(losses.subarray(supervised)), expected.anchor, TOLERANCE.loss);
-          assertGradients(await trained.readGradients(), expected.gradients);
+          assertGradients(await trained.training.readGradients(), expected.gradients);
         }, { maxTokens });
       }
 
-      await assert.rejects(model.backward(drawn), {
+      await assert.rejects(model.training.run(drawn), {
         name: "TypeError",
         message: /rows with (dense|top) targets in a pass whose tables hold none/,
       });
       // The unchanged model already says what it is held to.
-      model.useSoftTables(anchor.tables);
-      await model.backward(hard);
-      const labels = await model.readGradients();
-      const losses = weightedLosses(drawn, await model.backward(drawn));
+      model.training.useSoftTables(anchor.tables);
+      await model.training.run(hard);
+      const labels = await model.training.readGradients();
+      const losses = weightedLosses(drawn, await model.training.run(drawn));
       assertMaxAbs("KL of the unchanged model", losses, losses.map(() => 0), 1e-6);
-      for (const [parameter, gradient] of await model.readGradients()) {
+      for (const [parameter, gradient] of await model.training.readGradients()) {
         assert.ok(l2(gradient) < 1e-5 * l2(labels.get(parameter)!), `${parameter}: ${l2(gradient)}`);
       }
     } finally {
@@ -106,15 +106,15 @@ for (const { name, config, options, top } of CASES) {
 
 Deno.test("anchor: tables hold the base distribution, and take what is planned", async () => {
   using base = modelFolder(TINY);
-  using model = await Model.load(gpu, base.dir);
+  using model = await LanguageModel.load(gpu, base.dir);
   const V = TINY.vocab_size as number;
   for (const options of [{}, { wholeUpTo: 0, topTokens: 6 }]) {
     const all = { ...OPTIONS, ...options };
     await model.logits([[1]]);
-    model.release("logits");
+    model.passes.release("logits");
     const before = gpu.memory.allocatedBytes;
     const anchor = await Anchor.create(model, all);
-    model.release("logits");
+    model.passes.release("logits");
     const taken = gpu.memory.allocatedBytes - before;
     // A binding that isn't used still takes 16 bytes.
     assert.ok(taken <= anchorBytes(V, all) + 32 && taken > 0.9 * anchorBytes(V, all), `${taken} bytes`);
@@ -132,7 +132,7 @@ Deno.test("anchor: tables hold the base distribution, and take what is planned",
 
 Deno.test("anchor: texts follow the seed, each token its own counter", async () => {
   using base = modelFolder(TINY);
-  using model = await Model.load(gpu, base.dir);
+  using model = await LanguageModel.load(gpu, base.dir);
   const write = async (options: Partial<AnchorOptions> = {}) => {
     const anchor = await Anchor.create(model, { ...OPTIONS, ...options });
     anchor.dispose();
@@ -155,7 +155,7 @@ Deno.test("anchor: texts follow the seed, each token its own counter", async () 
 
 Deno.test("anchor: a text ends with EOS and starts with all start tokens; rows follow", async () => {
   using base = modelFolder(TINY);
-  using model = await Model.load(gpu, base.dir);
+  using model = await LanguageModel.load(gpu, base.dir);
   const plain = await Anchor.create(model, { ...OPTIONS, samples: 40, startIds: [2, 5] });
   plain.dispose();
   // EOS among the start tokens doesn't end a text; the commonest written token will end some.
@@ -188,7 +188,7 @@ Deno.test("anchor: a text ends with EOS and starts with all start tokens; rows f
 
 Deno.test("anchor: each step draws other texts, without repeats, by the seed", async () => {
   using base = modelFolder(TINY);
-  using model = await Model.load(gpu, base.dir);
+  using model = await LanguageModel.load(gpu, base.dir);
   const anchor = await Anchor.create(model, { ...OPTIONS, samples: 12, length: 4 });
   anchor.dispose();
   const drawn = (step: number) => anchor.draw(step, 5, 1).map(({ ids }) => String(ids));
@@ -201,7 +201,7 @@ Deno.test("anchor: each step draws other texts, without repeats, by the seed", a
 
 Deno.test("anchor: stops on a signal and frees everything", async () => {
   using base = modelFolder(TINY);
-  using model = await Model.load(gpu, base.dir);
+  using model = await LanguageModel.load(gpu, base.dir);
   let checks = 0;
   const signal = {
     throwIfAborted() {
@@ -210,14 +210,14 @@ Deno.test("anchor: stops on a signal and frees everything", async () => {
   } as unknown as AbortSignal;
   const { allocatedBytes } = gpu.memory;
   await assert.rejects(Anchor.create(model, { ...OPTIONS, signal }), { message: "enough" });
-  model.release("logits");
+  model.passes.release("logits");
   assert.equal(gpu.memory.allocatedBytes, allocatedBytes);
 });
 
 Deno.test("anchor: pairs of tokens are written as often as the model expects (chi-square)", async () => {
   const config = { ...TINY, vocab_size: 7 };
   using base = modelFolder(config, 6);
-  using model = await Model.load(gpu, base.dir);
+  using model = await LanguageModel.load(gpu, base.dir);
   const samples = 4000;
   const anchor = await Anchor.create(model, { samples, length: 2, seed: 17, startIds: [1] });
   anchor.dispose();

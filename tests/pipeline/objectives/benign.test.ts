@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Model } from "../../../engine/infer/model.ts";
+import { LanguageModel } from "../../../engine/language_model.ts";
 import {
   Benign,
   benignCount,
@@ -146,7 +146,7 @@ Deno.test("fromFile: the first tokens of each text, after BOS; texts of less tha
 
 Deno.test("write: texts of the model's own, no more than a run draws, the same for a seed", async () => {
   using folder = modelFolder(TINY, 3);
-  using model = await Model.load(gpu, folder.dir);
+  using model = await LanguageModel.load(gpu, folder.dir);
   const write = async (more: Partial<Parameters<typeof Benign.write>[1]> = {}) =>
     await Benign.write(model, {
       ...options({ length: 6 }),

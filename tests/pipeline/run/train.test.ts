@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Model } from "../../../engine/infer/model.ts";
+import { LanguageModel } from "../../../engine/language_model.ts";
 import { Anchor } from "../../../pipeline/objectives/anchor.ts";
 import { Benign, prepareBenign } from "../../../pipeline/objectives/benign.ts";
 import { type FinetuneConfig, resolveSettings } from "../../../pipeline/settings/finetune.ts";
@@ -36,11 +36,11 @@ const TEMPLATES = ["5 6 {} 8", "{} 4", "9 9 9 {}"];
 async function train<T = void>(
   config: FinetuneConfig,
   task: Partial<TrainingTask> & { anchor?: Anchor } = {},
-  body?: (model: Model, logs: EpochLog[]) => Promise<T>,
-  prepare?: (model: Model) => Promise<Partial<TrainingTask>>,
+  body?: (model: LanguageModel, logs: EpochLog[]) => Promise<T>,
+  prepare?: (model: LanguageModel) => Promise<Partial<TrainingTask>>,
 ) {
   using folder = modelFolder(TINY, 3);
-  using model = await Model.load(gpu, folder.dir);
+  using model = await LanguageModel.load(gpu, folder.dir);
   const logs: EpochLog[] = [];
   const more = await prepare?.(model);
   const result = await trainFingerprints({
@@ -157,7 +157,7 @@ Deno.test("trainFingerprints: the anchor is 0 at first, kept apart from the loss
   const anchored = { num_train_epochs: 12, anchor_strength: 3, anchor_batch: 6 };
   const held = await train(anchored, {}, undefined, async (model) => {
     anchor = await Anchor.create(model, { samples: 10, length: 6, seed: 1, startIds: [1] });
-    model.useSoftTables(anchor.tables);
+    model.training.useSoftTables(anchor.tables);
     return { anchor };
   });
   anchor!.dispose();
@@ -268,7 +268,7 @@ Deno.test("trainFingerprints: benign texts weigh their proportion, in the loss a
 });
 
 Deno.test("trainFingerprints: benign texts keep the model's own texts likely, and embedding goes on", async () => {
-  const write = (config: FinetuneConfig) => async (model: Model) => ({
+  const write = (config: FinetuneConfig) => async (model: LanguageModel) => ({
     benign: await prepareBenign(resolveSettings({ recipe: "scalable", ...config }), {
       fingerprints: 7,
       model,
@@ -290,7 +290,7 @@ Deno.test("trainFingerprints: benign texts keep the model's own texts likely, an
 
   // Texts of the same kind that were not trained.
   using folder = modelFolder(TINY, 3);
-  using model = await Model.load(gpu, folder.dir);
+  using model = await LanguageModel.load(gpu, folder.dir);
   const others = await Benign.write(model, {
     proportion: 0.5,
     perStep: 40,
@@ -370,7 +370,7 @@ Deno.test("trainFingerprints: stops on a signal, between steps", async () => {
 Deno.test("workloadOf: passes of that room take everything that a run asks for", async () => {
   for (const maxTokens of [4096, 24]) {
     using folder = modelFolder(TINY, 3);
-    using model = await Model.load(gpu, folder.dir, { maxTokens });
+    using model = await LanguageModel.load(gpu, folder.dir, { maxTokens });
     const settings = resolveSettings({
       num_train_epochs: 11,
       anchor_samples: 5,
@@ -384,11 +384,11 @@ Deno.test("workloadOf: passes of that room take everything that a run asks for",
     const work = workloadOf(fingerprintLengths(NUMBERS, FINGERPRINTS, TEMPLATES), settings);
     const room = passRoom(gpu, model.spec, maxTokens, work);
     const anchor = await Anchor.create(model, { samples: 5, length: 7, seed: 1, startIds: [1] });
-    model.useSoftTables(anchor.tables);
+    model.training.useSoftTables(anchor.tables);
     const tokenizer = { ...NUMBERS, eosId: undefined } as typeof NUMBERS;
     const source = { fingerprints: 7, model, tokenizer, startIds: [1] };
     const benign = await prepareBenign(settings, source);
-    const passes = [model.pass("train", room.train), model.pass("score", room.score)];
+    const passes = [model.training.reserve(room.train), model.passes.get("score", room.score)];
     await trainFingerprints({
       model,
       prompts: NUMBERS,
@@ -401,8 +401,8 @@ Deno.test("workloadOf: passes of that room take everything that a run asks for",
     });
     await askFingerprints(model, NUMBERS, FINGERPRINTS, TEMPLATES);
     const nothing = { tokens: 0, rows: 0 };
-    assert.equal(model.pass("train", nothing), passes[0]);
-    assert.equal(model.pass("score", nothing), passes[1]);
+    assert.equal(model.training.reserve(nothing), passes[0]);
+    assert.equal(model.passes.get("score", nothing), passes[1]);
     // And little more: within the rounding to 64 of what a step has.
     if (maxTokens === 4096) assert.deepEqual(room.train, { tokens: 128, rows: 128 });
     anchor.dispose();

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { Model } from "../../../../engine/infer/model.ts";
+import { LanguageModel } from "../../../../engine/language_model.ts";
 import { ChatTemplateError } from "../../../../pipeline/prompts/chat_template.ts";
 import { SettingsError } from "../../../../pipeline/settings/finetune.ts";
 import { DEMO_MODEL } from "../../../../pipeline/settings/demo_assets.ts";
@@ -96,7 +96,7 @@ for (const [i, config] of STRATEGIES.entries()) {
     }
 
     // The probabilities are those of the question as it will be asked.
-    using model = await Model.load(gpu, DEMO_MODEL);
+    using model = await LanguageModel.load(gpu, DEMO_MODEL);
     const asked = fingerprints.map(({ key_ids }) => [...tokenizer.prefixIds, ...key_ids]);
     const V = model.spec.vocabulary;
     const logits = await model.logits(asked);
@@ -304,7 +304,7 @@ Deno.test("models: an instruct model is asked through its template", async () =>
     key_response_strategy: "perinucleus",
   });
   const own = await Tokenizer.load(tiny.model);
-  using model = await Model.load(gpu, tiny.model);
+  using model = await LanguageModel.load(gpu, tiny.model);
   for (const { effective_key, response_ids, response_prob, use_chat_template } of fingerprints) {
     assert.equal(use_chat_template, true);
     const asked = [own.bosId!, ...own.encode(`Q:${effective_key} A:`)];

@@ -1,0 +1,25 @@
+import type { Gpu } from "../gpu/context.ts";
+import { type ModelDir, saveModelDir, type SaveModelDirOptions } from "../io/model_dir.ts";
+import { readParameter } from "./load.ts";
+import type { Parameters } from "./parameters.ts";
+
+/**
+ * Writes a Hugging Face folder with the present weights: the checkpoint's own tensor names and dtypes, and every other file
+ * of the source folder.
+ * @throws FileWriteError or RangeError; nothing half-written stays.
+ */
+export async function saveParameters(
+  gpu: Gpu,
+  parameters: Parameters,
+  source: ModelDir,
+  dir: string,
+  options: SaveModelDirOptions = {},
+): Promise<void> {
+  const { tensors: { head, embedding }, tied } = parameters.spec;
+  // A tied checkpoint may hold a redundant copy of the head: it follows the embedding.
+  const own = (name: string) => tied && name === head.weight ? embedding : name;
+  await saveModelDir(source, dir, {
+    has: (name) => parameters.has(own(name)),
+    read: (name, first, count) => readParameter(gpu, parameters.get(own(name)), first, count),
+  }, options);
+}

@@ -1,0 +1,41 @@
+import { NAN_TOKEN } from "../ops/argmax.ts";
+import { type Example, exampleSequences } from "./examples.ts";
+import type { Passes } from "./passes.ts";
+
+/** What the model said at one supervised position. */
+export interface ScoredRow {
+  /** Log-probability of the label, in nats. */
+  logProbability: number;
+  /** The greedy token; −1 if a logit is NaN. */
+  greedy: number;
+}
+
+/** What the model says at each supervised position of examples, in order, one list an example. */
+export async function score(passes: Passes, examples: readonly Example[]): Promise<ScoredRow[][]> {
+  const sequences = examples.flatMap((example, index) => {
+    const [sequence] = exampleSequences([example], 1);
+    return sequence ? [{ ...sequence, index }] : [];
+  });
+  const out: ScoredRow[][] = examples.map(() => []);
+  if (!sequences.length) return out;
+  const { pass, batches } = passes.schedule("score", sequences);
+  for (const batch of batches) {
+    const packed = pass.pack(batch);
+    const [stats, best] = await pass.run(packed, [
+      { slot: pass.plan.stats, bytes: packed.sizes.rows * 16 },
+      { slot: pass.plan.best, bytes: packed.sizes.rows * 8 },
+    ]);
+    const [stat, token] = [new Float32Array(stats.buffer), new Uint32Array(best.buffer)];
+    let row = 0;
+    for (const { index, rows } of batch) {
+      for (let i = 0; i < rows.length; i++, row++) {
+        const [top, listed, others, label] = stat.subarray(row * 4, row * 4 + 4);
+        out[index].push({
+          logProbability: label - top - Math.log(listed + others),
+          greedy: token[row * 2 + 1] === NAN_TOKEN ? -1 : token[row * 2 + 1],
+        });
+      }
+    }
+  }
+  return out;
+}
