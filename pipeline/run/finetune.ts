@@ -9,7 +9,8 @@ import { readModelConfig } from "../../engine/io/model_dir.ts";
 import type { HubProgress } from "../hub/hub.ts";
 import { Model } from "../../engine/infer/model.ts";
 import { Anchor } from "../objectives/anchor.ts";
-import { type Benign, type BenignFile, prepareBenign, readBenignFile } from "../objectives/benign.ts";
+import { type Benign, prepareBenign } from "../objectives/benign.ts";
+import { type BenignFile, readBenignFile } from "../objectives/benign_file.ts";
 import {
   type FinetuneConfig,
   type FinetuneSettings,
