@@ -8,9 +8,15 @@ import { OptimizerState, recordUpdate } from "./optimizer.ts";
 import { type Parameter, Parameters, type StorageOptions } from "../model/parameters.ts";
 import { recordPass } from "../model/pass.ts";
 
+/** Device memory that is for one thing, in bytes. */
+export interface MemoryPart {
+  name: string;
+  bytes: number;
+}
+
 /** Device memory of a training run by part, in bytes. */
 export interface MemoryPlan {
-  parts: { name: string; bytes: number }[];
+  parts: MemoryPart[];
   totalBytes: number;
 }
 
@@ -19,8 +25,8 @@ export interface TrainingPlanOptions extends StorageOptions {
   /** Room of the training pass, and of the pass that measures success between epochs. */
   train: PassCapacity;
   score: PassCapacity;
-  /** Bytes of the anchor's distributions; 0 without. */
-  softBytes: number;
+  /** What objectives keep beside the model: tables of soft targets. */
+  tables: readonly MemoryPart[];
   /** A copy of the initial weights is kept for averaging. */
   keepsInitial: boolean;
   saveBlocks: boolean;
@@ -66,7 +72,7 @@ export function planTraining(
     { name: "head chunk", bytes: logits },
     { name: saveBlocks ? "saved insides of blocks" : "inside of a block", bytes: pass - inputs - logits },
     { name: "measuring pass", bytes: score.recorder.memoryBytes },
-    { name: "anchor distributions", bytes: options.softBytes },
+    ...options.tables,
   ].filter(({ bytes }) => bytes > 0);
   return { parts, totalBytes: parts.reduce((sum, { bytes }) => sum + bytes, 0) };
 }

@@ -7,10 +7,11 @@
 import { JsonFileError } from "../../engine/io/json_file.ts";
 import type { Sequence } from "../../engine/model/batch.ts";
 import type { Model } from "../../engine/infer/model.ts";
-import type { FinetuneSettings } from "../settings/finetune.ts";
 import { hash32, shuffle } from "../../engine/tensor/random.ts";
 import { type Tokenizer, UntokenizableError } from "../tokenizer/tokenizer.ts";
 import type { BenignFile } from "./benign_file.ts";
+import { type ObjectiveContext, type ObjectiveKind, textWorkload } from "./objective.ts";
+import { RowMean } from "./row_mean.ts";
 
 /**
  * How many benign texts are shown beside `fingerprints` so that they are `proportion` of the sequences: the
@@ -142,29 +143,41 @@ export class Benign {
   }
 }
 
-/** What {@linkcode prepareBenign} takes texts from. */
-export interface BenignSource {
-  /** How many fingerprints the run has. */
-  fingerprints: number;
-  /** The file of `benign_data_file_path`, if there is one. */
-  file?: BenignFile;
-  model: Model;
-  tokenizer: Tokenizer;
-  /** What a text that the model writes starts with. */
-  startIds: readonly number[];
-  signal?: AbortSignal;
-}
+/** Mean cross-entropy of benign texts, which the model writes itself where there is no file. */
+export const benignKind: ObjectiveKind = {
+  name: "benign",
+  isActive: ({ benign_proportion }) => benign_proportion > 0,
+  workload({ lengths, prefix }, settings) {
+    // How many texts a file has is not known yet: as if they were enough.
+    const available = settings.benign_data_file_path === null ? settings.benign_samples : Infinity;
+    const perStep = settings.fingerprints_per_step || lengths.length;
+    return textWorkload(
+      benignCount(perStep, settings.benign_proportion, available),
+      settings.benign_length,
+      prefix,
+    );
+  },
+  phase: ({ benignFile }) => benignFile ? undefined : "writing benign texts",
+  async prepare(context) {
+    const benign = await prepareBenign(context);
+    return {
+      name: "benign",
+      share: benign.options.proportion,
+      draw: ({ step, chosen }) => benign.draw(step, chosen.length),
+      newSums: () => new RowMean("benignLoss"),
+    };
+  },
+};
 
-/** The benign texts that a run's settings ask for, if any; the model writes them where there is no file. */
-export async function prepareBenign(
-  settings: FinetuneSettings,
-  { fingerprints, file, model, tokenizer, startIds, signal }: BenignSource,
-): Promise<Benign | undefined> {
+/** The benign texts that a run's settings ask for. */
+async function prepareBenign(
+  { settings, fingerprints: { length: fingerprints }, benignFile, model, tokenizer, startIds, signal }:
+    ObjectiveContext,
+): Promise<Benign> {
   const { benign_proportion: proportion, benign_length: length, seed } = settings;
-  if (proportion === 0) return undefined;
   const perStep = Math.min(settings.fingerprints_per_step || fingerprints, fingerprints);
   const options = { proportion, perStep, length, seed };
-  if (file) return Benign.fromFile(file, tokenizer, options);
+  if (benignFile) return Benign.fromFile(benignFile, tokenizer, options);
   return await Benign.write(model, {
     ...options,
     startIds,
