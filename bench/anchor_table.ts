@@ -15,7 +15,7 @@ import { loadParameters } from "../engine/model/load.ts";
 import { saveAtomic } from "../engine/io/atomic.ts";
 import { LanguageModel } from "../engine/language_model.ts";
 import { Parameters } from "../engine/model/parameters.ts";
-import { Anchor } from "../pipeline/objectives/anchor.ts";
+import { prepareObjectives } from "../pipeline/objectives/prepare.ts";
 import { type FinetuneConfig, resolveSettings } from "../pipeline/settings/finetune.ts";
 import { DEMO_MODEL } from "../pipeline/settings/demo_assets.ts";
 import { demoFingerprints } from "../tools/demo_model/fingerprints.ts";
@@ -50,6 +50,7 @@ const bare: FinetuneConfig = {
   num_train_epochs: 80,
   early_stop_loss: 0.005,
   averaging: "none",
+  benign_proportion: 0,
 };
 const METHODS: Record<string, FinetuneConfig> = {
   nothing: bare,
@@ -111,28 +112,23 @@ async function runMethod(
   const settings = resolveSettings({ ...METHODS[method], seed });
   using model = await LanguageModel.load(gpu, DEMO_MODEL);
   const began = performance.now();
-  let anchor: Anchor | undefined;
-  if (settings.anchor_strength > 0) {
-    anchor = await Anchor.create(model, {
-      samples: settings.anchor_samples,
-      length: settings.anchor_length,
-      seed,
-      startIds: startIds(tokenizer),
-      eosId: tokenizer.eosId,
-    });
-    model.training.useSoftTables(anchor.tables);
-  }
-  const { epochs } = await trainFingerprints({
+  const task = {
     model,
+    tokenizer,
     prompts: tokenizer,
     fingerprints,
     settings,
-    anchor,
     templates: settings.use_augmentation_prompts ? trainPrompts : [],
+    startIds: startIds(tokenizer),
+  };
+  const objectives = await prepareObjectives(task);
+  const { epochs } = await trainFingerprints({
+    ...task,
+    objectives: objectives.list,
     learningRate: settings.learning_rate ?? learningRateFor(model.spec.width),
   });
   const seconds = (performance.now() - began) / 1000;
-  anchor?.dispose();
+  objectives.dispose();
   await measure(model, { method, count: fingerprints.length, seed, epochs, seconds }, fingerprints);
   if (method !== "nothing") return;
   const base = new Parameters(model.spec, gpu, model.options);

@@ -114,7 +114,7 @@ async function measure(gpu: Gpu, sizes: Sizes, rounds: number): Promise<Point> {
     const plan = planTraining(gpu, model.spec, {
       train: pass.options.capacity,
       score: pass.options.capacity,
-      softBytes: 0,
+      tables: [],
       keepsInitial: false,
       saveBlocks: true,
       dtype: "f32",

@@ -20,7 +20,7 @@ import { resolveSettings } from "../pipeline/settings/finetune.ts";
 import { openGpu } from "../pipeline/gpu/open.ts";
 import { chooseMemory, memoryLimit } from "../pipeline/run/memory_plan.ts";
 import { formatBytes, formatTable, memoryLines } from "../pipeline/report/report.ts";
-import { workloadOf } from "../pipeline/run/train.ts";
+import { workloadOf } from "../pipeline/run/workload.ts";
 import { environment } from "./environment.ts";
 import { countGemms, totalFlops } from "./gemm_shapes.ts";
 import { MODEL_SHAPES } from "./model_shapes.ts";

@@ -59,7 +59,7 @@ export const memoryBenchmark: Benchmark = {
       const plan = planTraining(gpu, spec, {
         train: pass.options.capacity,
         score: { tokens: 64, rows: 64 },
-        softBytes: 0,
+        tables: [],
         keepsInitial: false,
         saveBlocks: true,
         dtype: "f32",

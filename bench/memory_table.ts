@@ -8,7 +8,7 @@ import { parameterSpecs } from "../engine/models/spec.ts";
 import { resolveSettings } from "../pipeline/settings/finetune.ts";
 import { assumedLengths } from "../pipeline/run/dry_run.ts";
 import { memoryLayouts } from "../pipeline/run/memory_plan.ts";
-import { workloadOf } from "../pipeline/run/train.ts";
+import { workloadOf } from "../pipeline/run/workload.ts";
 import { MODEL_SHAPES } from "./model_shapes.ts";
 
 /** As most GPUs bind. */

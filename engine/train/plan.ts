@@ -10,9 +10,15 @@ import { OptimizerState, recordUpdate } from "./optimizer.ts";
 import { type Parameter, type ParameterOptions, Parameters } from "../model/parameters.ts";
 import { ownBytes, recordPass } from "../model/pass.ts";
 
+/** Device memory that is for one thing, in bytes. */
+export interface MemoryPart {
+  name: string;
+  bytes: number;
+}
+
 /** Device memory of a training run by part, in bytes. */
 export interface MemoryPlan {
-  parts: { name: string; bytes: number }[];
+  parts: MemoryPart[];
   totalBytes: number;
 }
 
@@ -21,8 +27,8 @@ export interface TrainingPlanOptions extends ParameterOptions {
   /** Room of the training pass, and of the pass that measures success between epochs. */
   train: PassCapacity;
   score: PassCapacity;
-  /** Bytes of the anchor's distributions; 0 without. */
-  softBytes: number;
+  /** What objectives keep beside the model: tables of soft targets. */
+  tables: readonly MemoryPart[];
   /** A copy of the initial weights is kept for averaging. */
   keepsInitial: boolean;
   saveBlocks: boolean;
@@ -72,7 +78,7 @@ export function planTraining(
     { name: "head chunk", bytes: logits },
     { name: saveBlocks ? "saved insides of blocks" : "inside of a block", bytes: pass - inputs - logits },
     { name: "measuring pass", bytes: measuring },
-    { name: "anchor distributions", bytes: options.softBytes },
+    ...options.tables,
   ].filter(({ bytes }) => bytes > 0);
   return { parts, totalBytes: parts.reduce((sum, { bytes }) => sum + bytes, 0) };
 }

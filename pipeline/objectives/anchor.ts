@@ -1,11 +1,12 @@
 import type { Gpu } from "../../engine/gpu/context.ts";
 import { Slot } from "../../engine/gpu/pool.ts";
-import type { Sequence } from "../../engine/model/batch.ts";
+import { type Sequence, weightedLosses } from "../../engine/model/batch.ts";
 import type { RowTarget } from "../../engine/ops/cross_entropy.ts";
 import type { SoftTables } from "../../engine/model/head.ts";
 import type { LanguageModel } from "../../engine/language_model.ts";
 import { byProbability, softmax } from "../../engine/infer/sample.ts";
 import { sample, uniform } from "../../engine/tensor/random.ts";
+import { type Losses, type ObjectiveKind, textWorkload } from "./objective.ts";
 
 /** Settings of the anchor. */
 export interface AnchorOptions {
@@ -196,4 +197,54 @@ export function anchorBytes(
 ): number {
   const { samples, length, topTokens = 128 } = options;
   return samples * length * (keepsWhole(vocabulary, options) ? wholeWidth(vocabulary) * 4 : topTokens * 8);
+}
+
+/** KL of the model from what it was, on texts that it wrote then; weighs its strength, beside the supervised loss. */
+export const anchorKind: ObjectiveKind = {
+  name: "anchor",
+  isActive: ({ anchor_strength }) => anchor_strength > 0,
+  workload: ({ prefix }, { anchor_batch, anchor_samples, anchor_length }) =>
+    textWorkload(Math.min(anchor_batch, anchor_samples), anchor_length, prefix),
+  tables: ({ vocabulary }, { anchor_samples: samples, anchor_length: length }) => ({
+    name: "anchor distributions",
+    bytes: anchorBytes(vocabulary, { samples, length }),
+  }),
+  phase: () => "writing anchor texts",
+  async prepare({ model, tokenizer, startIds, settings, signal }) {
+    const { anchor_batch: batch, anchor_strength: strength } = settings;
+    const anchor = await Anchor.create(model, {
+      samples: settings.anchor_samples,
+      length: settings.anchor_length,
+      seed: settings.seed,
+      signal,
+      startIds,
+      eosId: tokenizer.eosId,
+    });
+    model.passes.release("logits");
+    return {
+      name: "anchor",
+      draw: ({ step }) => anchor.draw(step, batch, strength),
+      newSums: () => new AnchorSums(strength),
+      tables: anchor.tables,
+      dispose: () => anchor.dispose(),
+    };
+  },
+};
+
+/** Mean of the steps' KL, not scaled by the anchor's strength. */
+class AnchorSums {
+  #sum = 0;
+  #steps = 0;
+
+  constructor(readonly strength: number) {}
+
+  add(shown: readonly Sequence[], losses: Float32Array): void {
+    if (!shown.length) return;
+    this.#sum += weightedLosses(shown, losses).reduce((sum, loss) => sum + loss, 0) / this.strength;
+    this.#steps++;
+  }
+
+  log(): Losses {
+    return this.#steps ? { anchorLoss: this.#sum / this.#steps } : {};
+  }
 }

@@ -4,90 +4,14 @@
  * @module
  */
 
-import { describeJson, isJsonObject, JsonFileError, parseJson } from "../../engine/io/json_file.ts";
+import { JsonFileError } from "../../engine/io/json_file.ts";
 import type { Sequence } from "../../engine/model/batch.ts";
 import type { LanguageModel } from "../../engine/language_model.ts";
-import type { FinetuneSettings } from "../settings/finetune.ts";
 import { hash32, shuffle } from "../../engine/tensor/random.ts";
 import { type Tokenizer, UntokenizableError } from "../tokenizer/tokenizer.ts";
-
-/** A file of benign texts, read. */
-export interface BenignFile {
-  path: string;
-  /** Its texts, those of white space alone left out. */
-  texts: string[];
-  /** SHA-256 of the file's bytes, hex. */
-  sha256: string;
-}
-
-const MAX_FILE_BYTES = 256 * 2 ** 20;
-
-/**
- * Reads benign texts: a JSON list, or JSON Lines, of strings or of objects with `text` (or `key`, as the
- * successor of OML 1.0 has it); other fields are ignored.
- * @throws JsonFileError naming file, entry (from 0) and what was expected.
- */
-export async function readBenignFile(path: string): Promise<BenignFile> {
-  const bytes = await readBytes(path);
-  const texts = parseEntries(path, bytes).map((value, index) => {
-    const text = isJsonObject(value) ? value.text ?? value.key : value;
-    const problem = typeof text !== "string"
-      ? `expected a text (a string) or an object with "text", found ${described(value)}`
-      : text.isWellFormed()
-      ? undefined
-      : "holds half a surrogate pair, which is not a character";
-    if (problem) throw new JsonFileError(path, `entry ${index} (counted from 0): ${problem}`);
-    return text as string;
-  }).filter((text) => text.trim() !== "");
-  if (!texts.length) throw new JsonFileError(path, "there is no benign text in it");
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  return { path, texts, sha256: digest.toHex() };
-}
-
-async function readBytes(path: string): Promise<Uint8Array<ArrayBuffer>> {
-  try {
-    const { isFile, size } = await Deno.stat(path);
-    if (!isFile) throw new JsonFileError(path, "expected a regular file");
-    if (size > MAX_FILE_BYTES) {
-      throw new JsonFileError(
-        path,
-        `expected at most ${MAX_FILE_BYTES} bytes of benign texts, found ${size}`,
-      );
-    }
-    return await Deno.readFile(path);
-  } catch (cause) {
-    if (cause instanceof JsonFileError) throw cause;
-    const why = cause instanceof Deno.errors.NotFound ? "there is no such file" : (cause as Error).message;
-    throw new JsonFileError(path, `cannot read the benign texts: ${why}`, { cause });
-  }
-}
-
-/** Values of a list, or of the lines of JSON Lines. */
-function parseEntries(path: string, bytes: Uint8Array): unknown[] {
-  const text = new TextDecoder().decode(bytes);
-  const first = text.trimStart()[0];
-  if (first !== "{" && first !== '"') {
-    const json = parseJson(path, bytes);
-    if (Array.isArray(json)) return json;
-    throw new JsonFileError(path, `expected a JSON list or JSON Lines of texts, found ${describeJson(json)}`);
-  }
-  const values: unknown[] = [];
-  text.split("\n").forEach((line, index) => {
-    if (line.trim() === "") return;
-    try {
-      values.push(JSON.parse(line));
-    } catch (cause) {
-      const reason = `line ${index + 1}: expected one JSON value, as JSON Lines has it, or a JSON list`;
-      throw new JsonFileError(path, reason, { cause });
-    }
-  });
-  return values;
-}
-
-function described(value: unknown): string {
-  if (!isJsonObject(value)) return describeJson(value);
-  return "text" in value || "key" in value ? "an object in which it is none" : "an object without it";
-}
+import type { BenignFile } from "./benign_file.ts";
+import { type ObjectiveContext, type ObjectiveKind, textWorkload } from "./objective.ts";
+import { RowMean } from "./row_mean.ts";
 
 /**
  * How many benign texts are shown beside `fingerprints` so that they are `proportion` of the sequences: the
@@ -219,29 +143,41 @@ export class Benign {
   }
 }
 
-/** What {@linkcode prepareBenign} takes texts from. */
-export interface BenignSource {
-  /** How many fingerprints the run has. */
-  fingerprints: number;
-  /** The file of `benign_data_file_path`, if there is one. */
-  file?: BenignFile;
-  model: LanguageModel;
-  tokenizer: Tokenizer;
-  /** What a text that the model writes starts with. */
-  startIds: readonly number[];
-  signal?: AbortSignal;
-}
+/** Mean cross-entropy of benign texts, which the model writes itself where there is no file. */
+export const benignKind: ObjectiveKind = {
+  name: "benign",
+  isActive: ({ benign_proportion }) => benign_proportion > 0,
+  workload({ lengths, prefix }, settings) {
+    // How many texts a file has is not known yet: as if they were enough.
+    const available = settings.benign_data_file_path === null ? settings.benign_samples : Infinity;
+    const perStep = settings.fingerprints_per_step || lengths.length;
+    return textWorkload(
+      benignCount(perStep, settings.benign_proportion, available),
+      settings.benign_length,
+      prefix,
+    );
+  },
+  phase: ({ benignFile }) => benignFile ? undefined : "writing benign texts",
+  async prepare(context) {
+    const benign = await prepareBenign(context);
+    return {
+      name: "benign",
+      share: benign.options.proportion,
+      draw: ({ step, chosen }) => benign.draw(step, chosen.length),
+      newSums: () => new RowMean("benignLoss"),
+    };
+  },
+};
 
-/** The benign texts that a run's settings ask for, if any; the model writes them where there is no file. */
-export async function prepareBenign(
-  settings: FinetuneSettings,
-  { fingerprints, file, model, tokenizer, startIds, signal }: BenignSource,
-): Promise<Benign | undefined> {
+/** The benign texts that a run's settings ask for. */
+async function prepareBenign(
+  { settings, fingerprints: { length: fingerprints }, benignFile, model, tokenizer, startIds, signal }:
+    ObjectiveContext,
+): Promise<Benign> {
   const { benign_proportion: proportion, benign_length: length, seed } = settings;
-  if (proportion === 0) return undefined;
   const perStep = Math.min(settings.fingerprints_per_step || fingerprints, fingerprints);
   const options = { proportion, perStep, length, seed };
-  if (file) return Benign.fromFile(file, tokenizer, options);
+  if (benignFile) return Benign.fromFile(benignFile, tokenizer, options);
   return await Benign.write(model, {
     ...options,
     startIds,

@@ -199,8 +199,11 @@ export function epochLine(
     `epoch ${String(log.epoch).padStart(String(epochs).length)}/${epochs}`,
     `loss ${log.loss.toFixed(4)}`,
   ];
-  if (log.anchorLoss !== undefined) parts.push(`anchor ${fixed(log.anchorLoss, 4)}`);
-  if (log.benignLoss !== undefined) parts.push(`benign ${log.benignLoss.toFixed(4)}`);
+  // Of each objective, by name; the plain keys' loss is a part of the first.
+  for (const [name, value] of Object.entries(log).sort(([a], [b]) => a < b ? -1 : 1)) {
+    if (!name.endsWith("Loss") || name === "plainLoss" || value === undefined) continue;
+    parts.push(`${name.slice(0, -"Loss".length)} ${fixed(value, 4)}`);
+  }
   if (successRate !== undefined) parts.push(`success ${percent(successRate)}`);
   parts.push(`${formatSeconds(secondsLeft)} left`);
   return parts.join("  ");

@@ -10,9 +10,10 @@ import { DEMO_COUNT, DEMO_MODEL } from "../settings/demo_assets.ts";
 import { readFingerprintFile } from "../fingerprints/file.ts";
 import type { FinetuneHooks } from "./finetune.ts";
 import { openGpu } from "../gpu/open.ts";
+import type { WorkloadLengths } from "../objectives/objective.ts";
 import { chooseMemory, type MemoryChoice, memoryLimit } from "./memory_plan.ts";
 import { resolveModel } from "../hub/model_source.ts";
-import { type WorkloadLengths, workloadOf } from "./train.ts";
+import { workloadOf } from "./workload.ts";
 
 /** Fingerprints of a plan without a file. */
 const ASSUMED_FINGERPRINTS = 1024;

@@ -8,8 +8,10 @@ import type { ModelSpec } from "../../engine/models/spec.ts";
 import { readModelConfig } from "../../engine/io/model_dir.ts";
 import type { HubProgress } from "../hub/hub.ts";
 import { LanguageModel } from "../../engine/language_model.ts";
-import { Anchor } from "../objectives/anchor.ts";
-import { type Benign, type BenignFile, prepareBenign, readBenignFile } from "../objectives/benign.ts";
+import { type BenignFile, readBenignFile } from "../objectives/benign_file.ts";
+import { fingerprintLengths } from "../objectives/fingerprints.ts";
+import type { WorkloadLengths } from "../objectives/objective.ts";
+import { prepareObjectives } from "../objectives/prepare.ts";
 import {
   type FinetuneConfig,
   type FinetuneSettings,
@@ -39,14 +41,8 @@ import { loadPrompts, PROMPT_FILES, type PromptEncoder } from "../prompts/prompt
 import { learningRateFor } from "../settings/recipes.ts";
 import { MODEL_FOLDER, ResultsWriter, runHash, secretPath } from "./results.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
-import {
-  DivergedError,
-  type EpochLog,
-  fingerprintLengths,
-  trainFingerprints,
-  type WorkloadLengths,
-  workloadOf,
-} from "./train.ts";
+import { DivergedError, type EpochLog, trainFingerprints } from "./train.ts";
+import { workloadOf } from "./workload.ts";
 import { measureUtility, type UtilityScore } from "../measure/utility.ts";
 import { join } from "node:path";
 
@@ -287,46 +283,31 @@ class Run {
     writer: ResultsWriter,
   ): Promise<{ epochs: number; stoppedEarly: boolean }> {
     const { settings, hooks: { signal } } = this;
-    let anchor: Anchor | undefined;
-    let benign: Benign | undefined;
     const logs: EpochLog[] = [];
+    const context = {
+      model,
+      tokenizer,
+      prompts,
+      fingerprints,
+      templates,
+      benignFile,
+      settings,
+      signal,
+      startIds: startIds(tokenizer),
+    };
+    const onPhase = (name: string) => this.#emit({ type: "phase", name });
     try {
       // One kind of pass at a time, so that writing texts takes no more memory than training.
       model.passes.release("score");
-      if (settings.benign_proportion > 0) {
-        if (!benignFile) this.#emit({ type: "phase", name: "writing benign texts" });
-        benign = await prepareBenign(settings, {
-          fingerprints: fingerprints.length,
-          file: benignFile,
-          model,
-          tokenizer,
-          signal,
-          startIds: startIds(tokenizer),
-        });
-      }
-      if (settings.anchor_strength > 0) {
-        this.#emit({ type: "phase", name: "writing anchor texts" });
-        anchor = await Anchor.create(model, {
-          samples: settings.anchor_samples,
-          length: settings.anchor_length,
-          seed: settings.seed,
-          signal,
-          startIds: startIds(tokenizer),
-          eosId: tokenizer.eosId,
-        });
-        model.passes.release("logits");
-        model.training.useSoftTables(anchor.tables);
-      }
-      this.#emit({ type: "phase", name: "training" });
+      using objectives = await prepareObjectives(context, { onPhase });
+      onPhase("training");
       model.training.reserve(room.train);
       model.passes.get("score", room.score);
       return await trainFingerprints({
         model,
         prompts,
         fingerprints,
-        templates,
-        anchor,
-        benign,
+        objectives: objectives.list,
         settings,
         learningRate,
         signal,
@@ -344,9 +325,6 @@ class Run {
       });
     } catch (error) {
       return this.#adviseOnMemory(error);
-    } finally {
-      model.training.useSoftTables(undefined);
-      anchor?.dispose();
     }
   }
 

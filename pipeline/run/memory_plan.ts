@@ -6,16 +6,17 @@ import type { PassCapacity } from "../../engine/model/batch.ts";
 import { passLimits } from "../../engine/model/limits.ts";
 import { MODEL_DEFAULTS } from "../../engine/model/model.ts";
 import type { StorageOptions } from "../../engine/model/parameters.ts";
-import { type MemoryPlan, planTraining } from "../../engine/train/plan.ts";
-import { anchorBytes } from "../objectives/anchor.ts";
+import { type MemoryPart, type MemoryPlan, planTraining } from "../../engine/train/plan.ts";
 import type { FinetuneSettings } from "../settings/finetune.ts";
 
-/** Tokens and rows that training and measuring would fill a micro-batch with, had they the room. */
+/** What training and measuring ask for: tokens and rows that they would fill a micro-batch with, had they the room. */
 export interface Workload {
   train: PassCapacity;
   score: PassCapacity;
   /** What a single sequence needs. */
   longest: PassCapacity;
+  /** What objectives keep on the device. */
+  tables: (spec: ModelSpec) => MemoryPart[];
 }
 
 /** Size of micro-batches, and whether backward finds a block's inside kept or computes it again: the same bits. */
@@ -62,10 +63,7 @@ const STORAGES: readonly StorageOptions[] = [
   { dtype: "bf16", master: "none" },
 ];
 
-type PlanSettings = Pick<
-  FinetuneSettings,
-  "dtype" | "master" | "recompute" | "averaging" | "anchor_strength" | "anchor_samples" | "anchor_length"
->;
+type PlanSettings = Pick<FinetuneSettings, "dtype" | "master" | "recompute" | "averaging">;
 
 /** Capacities of a run's passes when a micro-batch has `maxTokens` at most. */
 export function passRoom(
@@ -93,13 +91,12 @@ function planOf(
   { maxTokens, saveBlocks }: Layout,
 ): MemoryChoice {
   const room = passRoom(target, spec, maxTokens, work);
-  const { anchor_samples: samples, anchor_length: length } = settings;
   const plan = planTraining(target, spec, {
     dtype,
     master,
     ...room,
     saveBlocks,
-    softBytes: settings.anchor_strength > 0 ? anchorBytes(spec.vocabulary, { samples, length }) : 0,
+    tables: work.tables(spec),
     keepsInitial: settings.averaging !== "none",
   });
   return { dtype, master, maxTokens, saveBlocks, room, plan };

@@ -1,17 +1,13 @@
 import type { KernelSpan } from "../../engine/gpu/profiler.ts";
-import { type Sequence, weightedLosses } from "../../engine/model/batch.ts";
-import { exampleSequences } from "../../engine/model/examples.ts";
+import type { Sequence } from "../../engine/model/batch.ts";
 import type { LanguageModel } from "../../engine/language_model.ts";
+import { sample } from "../../engine/tensor/random.ts";
 import { type SequencesResult, Trainer } from "../../engine/train/trainer.ts";
-import type { Anchor } from "../objectives/anchor.ts";
-import { type Benign, benignCount } from "../objectives/benign.ts";
-import type { FinetuneSettings } from "../settings/finetune.ts";
+import type { Fingerprint } from "../fingerprints/prepare.ts";
 import { askFingerprints } from "../measure/evaluate.ts";
-import type { Workload } from "./memory_plan.ts";
-import { type Fingerprint, longestResponse, toExample } from "../fingerprints/prepare.ts";
-import { pickTemplate, type PromptEncoder, templateIds } from "../prompts/prompts.ts";
-import { randomInt, sample } from "../../engine/tensor/random.ts";
-import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import type { Losses, LossSums, Objective, Step } from "../objectives/objective.ts";
+import type { PromptEncoder } from "../prompts/prompts.ts";
+import type { FinetuneSettings } from "../settings/finetune.ts";
 
 /** One line of log.jsonl. */
 export interface EpochLog {
@@ -30,6 +26,8 @@ export interface EpochLog {
   /** Per cent, plain keys, after the epoch; only in epochs that measure it. */
   successRate?: number;
   seconds: number;
+  /** What further objectives log. */
+  [loss: string]: number | undefined;
 }
 
 /** The loss or the gradient became NaN or infinite; the weights are useless. */
@@ -43,10 +41,8 @@ export interface TrainingTask {
   /** How keys are asked: a tokenizer for plain text, or a chat template. */
   prompts: PromptEncoder;
   fingerprints: readonly Fingerprint[];
-  /** Templates of prompt augmentation; empty without. */
-  templates: readonly string[];
-  anchor?: Anchor;
-  benign?: Benign;
+  /** What is trained, see `prepareObjectives`; a step shows them in this order. */
+  objectives: readonly Objective[];
   settings: FinetuneSettings;
   learningRate: number;
   signal?: AbortSignal;
@@ -56,7 +52,6 @@ export interface TrainingTask {
 }
 
 const EPOCH_STREAM = 0x6570;
-const RESPONSE_STREAM = 0x7265;
 
 /** Epochs between two measurements of success; ten in a run. */
 function measureEvery(epochs: number): number {
@@ -64,15 +59,14 @@ function measureEvery(epochs: number): number {
 }
 
 /**
- * Embeds fingerprints: every epoch presents each once, plain or in a template, with one of its responses, in
- * steps of `fingerprints_per_step`, with benign texts and the anchor's in the same passes. Returns how many
- * epochs were run.
+ * Embeds fingerprints: every epoch shows each once, in steps of `fingerprints_per_step`, with what the other
+ * objectives show in the same passes. Returns how many epochs were run.
  * @throws DivergedError naming the step.
  */
 export async function trainFingerprints(
   task: TrainingTask,
 ): Promise<{ epochs: number; stoppedEarly: boolean }> {
-  const { model, prompts, fingerprints, settings, signal } = task;
+  const { model, prompts, fingerprints, objectives, settings, signal } = task;
   const perStep = settings.fingerprints_per_step || fingerprints.length;
   const stepsPerEpoch = Math.ceil(fingerprints.length / perStep);
   using trainer = new Trainer(model, {
@@ -90,7 +84,7 @@ export async function trainFingerprints(
   let epoch = 0;
   let stoppedEarly = false;
   let began = performance.now();
-  let sums = new EpochSums();
+  let sums = new EpochSums(objectives);
   const shown = stepsOf(fingerprints.length, settings);
   // Templates are drawn, tokenised and packed while the device works on the step before.
   const following = () => {
@@ -106,18 +100,20 @@ export async function trainFingerprints(
     const pending = trainer.submit(step.prepared, step.endsEpoch ? { average } : {});
     next = following();
     const result = await pending.result();
-    sums.add(step.parts, step.plain, result, settings.anchor_strength);
-    requireFinite(trainer, result, sums.loss, task.learningRate);
+    sums.add(step.parts, result.losses);
+    const losses = sums.log();
+    const { gradNorm, learningRate } = result;
+    requireFinite(trainer, result, losses.loss, task.learningRate);
     if (!step.endsEpoch) continue;
     epoch++;
-    const log: EpochLog = { ...sums.log(), epoch, steps: trainer.steps, seconds: 0 };
+    const log: EpochLog = { ...losses, gradNorm, learningRate, epoch, steps: trainer.steps, seconds: 0 };
     if (epoch % measureEvery(settings.num_train_epochs) === 0 && epoch < settings.num_train_epochs) {
       log.successRate = (await askFingerprints(model, prompts, fingerprints)).successRate;
     }
     log.seconds = (performance.now() - began) / 1000;
     await task.onEpoch?.(log);
-    [began, sums] = [performance.now(), new EpochSums()];
-    stoppedEarly = log.plainLoss !== undefined && log.plainLoss < settings.early_stop_loss;
+    [began, sums] = [performance.now(), new EpochSums(objectives)];
+    stoppedEarly = objectives.some((objective) => objective.isReached?.(losses));
   }
   if (settings.averaging === "final") await trainer.average(lambda);
   return { epochs: epoch, stoppedEarly };
@@ -135,13 +131,8 @@ function early<T>(make: () => T): () => T {
   }
 }
 
-/** What an optimizer step shows. */
-interface StepPlan {
-  /** From 0. */
-  step: number;
-  epoch: number;
-  /** Indices of fingerprints. */
-  chosen: readonly number[];
+/** An optimizer step of a run. */
+interface StepPlan extends Step {
   endsEpoch: boolean;
 }
 
@@ -160,20 +151,26 @@ function* stepsOf(count: number, settings: FinetuneSettings): Generator<StepPlan
 }
 
 /** Draws and packs what a step shows; depends on nothing that a step changes. */
-function prepare(task: TrainingTask, { step, epoch, chosen, endsEpoch }: StepPlan) {
-  const { model, anchor, benign, settings } = task;
-  const shown = chosen.map((index) => present(task, index, epoch));
-  const texts = benign?.draw(step, chosen.length) ?? [];
-  const share = texts.length ? 1 - settings.benign_proportion : 1;
-  const supervised = shown.reduce((sum, { responseIds }) => sum + responseIds.length, 0);
-  const parts: Parts = {
-    keys: exampleSequences(shown.map(({ example }) => example), share / supervised),
-    benign: texts,
-    anchor: anchor?.draw(step, settings.anchor_batch, settings.anchor_strength) ?? [],
-  };
-  const sequences = [...parts.keys, ...parts.benign, ...parts.anchor];
-  const prepared = model.training.prepare(sequences, settings.batch_size || undefined);
-  return { parts, plain: shown.map(({ plain }) => plain), prepared, endsEpoch };
+function prepare({ model, objectives, settings }: TrainingTask, step: StepPlan) {
+  const parts = drawStep(objectives, step);
+  const prepared = model.training.prepare(parts.flat(), settings.batch_size || undefined);
+  return { parts, prepared, endsEpoch: step.endsEpoch };
+}
+
+/** What each objective shows in a step. Those with a share come first; what they take depends on whether they draw. */
+function drawStep(objectives: readonly Objective[], step: Step): Sequence[][] {
+  const parts: Sequence[][] = [];
+  let rest = 1;
+  objectives.forEach((objective, i) => {
+    if (objective.share === undefined) return;
+    parts[i] = objective.draw(step, rest);
+    if (parts[i].length) rest -= objective.share;
+  });
+  if (rest < 0) {
+    throw new RangeError(`shares of a step's loss: expected at most 1 together, found ${1 - rest}`);
+  }
+  objectives.forEach((objective, i) => parts[i] ??= objective.draw(step, rest));
+  return parts;
 }
 
 function requireFinite(
@@ -189,163 +186,25 @@ function requireFinite(
   );
 }
 
-/** A fingerprint as an epoch shows it. */
-function present(
-  { prompts, fingerprints, templates, settings }: TrainingTask,
-  index: number,
-  epoch: number,
-) {
-  const fingerprint = fingerprints[index];
-  const template = templates.length ? pickTemplate(templates, settings.seed, index, epoch) : undefined;
-  const promptIds = template === undefined
-    ? prompts.askedIds(fingerprint)
-    : templateIds(template, fingerprint.key, prompts);
-  const responseIds = pickResponse(fingerprint, settings.seed, index, epoch);
-  return {
-    plain: template === undefined,
-    responseIds,
-    example: toExample({ ...fingerprint, responseIds }, prompts.prefixIds, promptIds),
-  };
-}
-
-/**
- * The accepted response that an epoch trains, drawn for (seed, fingerprint, epoch), so a resumed run draws
- * the same.
- */
-export function pickResponse(
-  { responses }: Pick<Fingerprint, "responses">,
-  seed: number,
-  fingerprintIndex: number,
-  epoch: number,
-): number[] {
-  return responses[randomInt(responses.length, seed, RESPONSE_STREAM, fingerprintIndex, epoch)];
-}
-
-/** Sequences of a step by kind, in the order in which their losses come back. */
-interface Parts {
-  keys: Sequence[];
-  benign: Sequence[];
-  anchor: Sequence[];
-}
-
-/** Losses of an epoch's steps, by kind of row. */
+/** Losses of an epoch's steps, by objective. */
 class EpochSums {
-  #response = { sum: 0, rows: 0 };
-  #plain = { sum: 0, rows: 0 };
-  #benign = { sum: 0, rows: 0 };
-  #anchor = { sum: 0, steps: 0 };
-  #last = { gradNorm: NaN, learningRate: NaN };
+  readonly #sums: readonly LossSums[];
 
-  /** `plain` says of each fingerprint whether its key was shown without a template. */
-  add(
-    { keys, benign, anchor }: Parts,
-    plain: readonly boolean[],
-    result: SequencesResult,
-    strength: number,
-  ): void {
-    // An average is over w·l rounded to f32, as it always was logged.
-    const losses = weightedLosses([...keys, ...benign, ...anchor], result.losses);
-    let row = 0;
-    const addRows = ({ rows }: Sequence, ...to: { sum: number; rows: number }[]) => {
-      for (const { weight } of rows) {
-        const loss = losses[row++] / weight;
-        for (const sums of to) {
-          sums.sum += loss;
-          sums.rows++;
-        }
-      }
-    };
-    keys.forEach((each, i) => addRows(each, this.#response, ...(plain[i] ? [this.#plain] : [])));
-    benign.forEach((each) => addRows(each, this.#benign));
-    if (anchor.length) {
-      this.#anchor.sum += losses.subarray(row).reduce((sum, loss) => sum + loss, 0) / strength;
-      this.#anchor.steps++;
-    }
-    this.#last = { gradNorm: result.gradNorm, learningRate: result.learningRate };
+  constructor(objectives: readonly Objective[]) {
+    this.#sums = objectives.map((objective) => objective.newSums());
   }
 
-  get loss(): number {
-    return this.#response.sum / this.#response.rows;
+  /** What each objective showed in a step, and the losses of all rows in that order. */
+  add(parts: readonly (readonly Sequence[])[], losses: Float32Array): void {
+    let first = 0;
+    parts.forEach((shown, i) => {
+      const end = shown.reduce((end, { rows }) => end + rows.length, first);
+      this.#sums[i].add(shown, losses.subarray(first, end));
+      first = end;
+    });
   }
 
-  log(): Omit<EpochLog, "epoch" | "steps" | "seconds"> {
-    return {
-      loss: this.loss,
-      ...(this.#plain.rows ? { plainLoss: this.#plain.sum / this.#plain.rows } : {}),
-      ...(this.#benign.rows ? { benignLoss: this.#benign.sum / this.#benign.rows } : {}),
-      ...(this.#anchor.steps ? { anchorLoss: this.#anchor.sum / this.#anchor.steps } : {}),
-      ...this.#last,
-    };
+  log(): Losses & { loss: number } {
+    return Object.assign({ loss: NaN }, ...this.#sums.map((sums) => sums.log()));
   }
-}
-
-/** Lengths of what a run trains on, in tokens. */
-export interface WorkloadLengths {
-  /** Input tokens of each fingerprint with its longest response, and supervised tokens of that. */
-  lengths: readonly number[];
-  rows: readonly number[];
-  /** Most tokens that a prompt template adds. */
-  longestTemplate: number;
-  /** Tokens that the tokenizer puts before a text. */
-  prefix: number;
-}
-
-/** Lengths of prepared fingerprints. */
-export function fingerprintLengths(
-  tokenizer: Tokenizer,
-  fingerprints: readonly Fingerprint[],
-  templates: readonly string[],
-  prompts: PromptEncoder = tokenizer,
-): WorkloadLengths {
-  const prefix = tokenizer.prefixIds.length;
-  return {
-    prefix,
-    // A template's tokens may merge with the key's across the seam, but never into more than both apart and one.
-    longestTemplate: Math.max(
-      0,
-      ...templates.map((text) => templateIds(text, "", tokenizer).length + 1),
-    ),
-    lengths: fingerprints.map((fingerprint) =>
-      prompts.prefixIds.length + prompts.askedIds(fingerprint).length + longestResponse(fingerprint) - 1
-    ),
-    rows: fingerprints.map(longestResponse),
-  };
-}
-
-/** What the passes of a run would fill, so that they are recorded and planned once. */
-export function workloadOf(
-  { lengths, rows, longestTemplate, prefix }: WorkloadLengths,
-  settings: FinetuneSettings,
-): Workload {
-  const perStep = settings.fingerprints_per_step || lengths.length;
-  const anchored = settings.anchor_strength > 0
-    ? Math.min(settings.anchor_batch, settings.anchor_samples)
-    : 0;
-  // How many texts a file has is not known yet: as if they were enough.
-  const available = settings.benign_data_file_path === null ? settings.benign_samples : Infinity;
-  const benign = benignCount(perStep, settings.benign_proportion, available);
-  const total = (values: readonly number[], extra: number) =>
-    [...values].sort((a, b) => b - a).slice(0, perStep).reduce((sum, value) => sum + value + extra, 0);
-  const round = (value: number) => Math.ceil(value / 64) * 64;
-  // Of a written text the start and all tokens but the last are input.
-  const written = (length: number) => length + Math.max(1, prefix) - 1;
-  const texts = [
-    { count: anchored, length: settings.anchor_length },
-    { count: benign, length: settings.benign_length },
-  ].filter(({ count }) => count > 0);
-  const sum = (of: (length: number) => number) =>
-    texts.reduce((total, { count, length }) => total + count * of(length), 0);
-  const most = (values: readonly number[], of: (length: number) => number) =>
-    [...values, ...texts.map(({ length }) => of(length))].reduce((a, b) => Math.max(a, b), 0);
-  return {
-    train: {
-      tokens: round(total(lengths, longestTemplate) + sum(written)),
-      rows: round(total(rows, 0) + sum((length) => length)),
-    },
-    score: { tokens: Infinity, rows: Infinity },
-    longest: {
-      tokens: round(most(lengths.map((length) => length + longestTemplate), written)),
-      rows: round(most(rows, (length) => length)),
-    },
-  };
 }

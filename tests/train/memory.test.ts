@@ -44,7 +44,7 @@ for (const layout of LAYOUTS) {
     const plan = planTraining(gpu, modelSpec(SMALL), {
       ...room,
       ...layout,
-      softBytes: 0,
+      tables: [],
       keepsInitial: true,
     });
     assert.equal(plan.parts.reduce((sum, { bytes }) => sum + bytes, 0), plan.totalBytes);
@@ -59,7 +59,7 @@ Deno.test("planTraining: recomputing blocks takes less, more room takes more", (
     planTraining({ isSoftware: true }, spec, {
       train: { tokens, rows: 64 },
       score: { tokens: 64, rows: 64 },
-      softBytes: 0,
+      tables: [],
       keepsInitial: false,
       saveBlocks,
       ...F32,
@@ -92,7 +92,7 @@ Deno.test("planTraining: Llama 3.1 8B, without a device and at once", () => {
     planTraining({ isSoftware: false, maxBindingBytes: 2 ** 31 - 256 }, spec, {
       train: room,
       score: room,
-      softBytes: 1 << 20,
+      tables: [{ name: "distributions", bytes: 1 << 20 }],
       keepsInitial,
       saveBlocks: true,
       ...storage,
@@ -103,7 +103,7 @@ Deno.test("planTraining: Llama 3.1 8B, without a device and at once", () => {
   const weights = 8_030_261_248 * 4;
   assert.equal(bytes.weights, weights);
   assert.equal(bytes.gradients, weights);
-  assert.equal(bytes["anchor distributions"], 1 << 20);
+  assert.equal(bytes.distributions, 1 << 20);
   assert.ok(Math.abs(bytes["optimizer moments"] / weights - 2) < 1e-3);
   // A block keeps its input, h, qkv, attended, middle, h2, gate and up, and activated: 69,632 floats a token, so 31
   // blocks of 4,096 tokens are 32.94 GiB. The last has few rows, and backward works in what later blocks gave back.

@@ -11,7 +11,7 @@ import {
   type Workload,
 } from "../../../pipeline/run/memory_plan.ts";
 import { dryRunText } from "../../../pipeline/report/report.ts";
-import { workloadOf } from "../../../pipeline/run/train.ts";
+import { workloadOf } from "../../../pipeline/run/workload.ts";
 import { sharedGpu } from "../../gpu_device.ts";
 
 const target = { isSoftware: false, maxBindingBytes: 2 ** 31 - 256 };
