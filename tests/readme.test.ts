@@ -1,39 +1,31 @@
 import assert from "node:assert/strict";
-import { memoryTable } from "../bench/memory_table.ts";
+import { gpuTable, memoryTable, shapeMemory } from "../bench/memory_table.ts";
 import { modelSpec } from "../engine/models/families.ts";
-import { CHECK_FLAGS, FINETUNE_FLAGS, GENERATE_FLAGS } from "../pipeline/settings/flags.ts";
-import { RECIPES } from "../pipeline/settings/recipes.ts";
 
-const readme = await Deno.readTextFile(new URL("../README.md", import.meta.url));
+const read = (path: string) => Deno.readTextFile(new URL(`../${path}`, import.meta.url));
 
-Deno.test("the README names every flag", () => {
-  for (const { name, aliases = [] } of [...FINETUNE_FLAGS, ...CHECK_FLAGS, ...GENERATE_FLAGS]) {
-    for (const flag of [name, ...aliases]) {
-      assert.ok(readme.includes(`\`--${flag}`), `--${flag} is not in README.md`);
-    }
+Deno.test("the memory tables of docs/memory.md and the README are what the plan computes", async () => {
+  const shapes = shapeMemory();
+  const tables = { "docs/memory.md": memoryTable(shapes), "README.md": gpuTable(shapes) };
+  for (const [page, table] of Object.entries(tables)) {
+    assert.ok((await read(page)).includes(table), `run bench/memory_table.ts and put its table into ${page}`);
   }
 });
 
-Deno.test("the README gives every recipe's values", () => {
-  const shown = (value: unknown) =>
-    value === null ? "by width" : value === true ? "on" : value === false ? "off" : `${value}`;
-  for (const name of Object.keys(RECIPES.anchored) as (keyof typeof RECIPES.anchored)[]) {
-    const row = readme.split("\n").find((line) => line.startsWith(`| \`--${name}\``));
-    assert.ok(row, `--${name} has no row`);
-    const cells = row.split("|").slice(3, 6).map((cell) => cell.trim());
-    assert.deepEqual(cells, Object.values(RECIPES).map((recipe) => shown(recipe[name])), name);
-  }
-});
-
-Deno.test("the README's memory table is the one that the plan computes", () => {
-  assert.ok(readme.includes(memoryTable()), "run bench/memory_table.ts and put its table into README.md");
-});
-
-Deno.test("the README names every family", () => {
+Deno.test("docs/models.md names every family", async () => {
+  const page = await read("docs/models.md");
   assert.throws(() => modelSpec({ model_type: "none" }), ({ message }: Error) => {
     const types = [...message.matchAll(/"(\w+)"/g)].map(([, type]) => type).slice(2);
     assert.ok(types.length >= 10);
-    for (const type of types) assert.ok(readme.includes(`\`${type}\``), `${type} is not in README.md`);
+    for (const type of types) assert.ok(page.includes(`\`${type}\``), `${type} is not in docs/models.md`);
     return true;
   });
+});
+
+Deno.test("docs/api.md shows the program that tests/embed runs", async () => {
+  const program = await read("tests/embed/example/main.ts");
+  assert.ok(
+    (await read("docs/api.md")).includes("```ts\n" + program + "```\n"),
+    "put main.ts into docs/api.md",
+  );
 });

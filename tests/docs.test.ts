@@ -1,0 +1,47 @@
+import assert from "node:assert/strict";
+
+const ROOT = new URL("../", import.meta.url);
+/** Generated; tests/tools/ holds it to be there. */
+const GENERATED = ["docs/flags.md"];
+
+function* pages(): Generator<string> {
+  for (const { name } of Deno.readDirSync(ROOT)) if (name.endsWith(".md")) yield name;
+  for (const { name } of Deno.readDirSync(new URL("docs/", ROOT))) yield `docs/${name}`;
+}
+
+/** Anchors of a page's headings, as GitHub makes them. */
+function anchors(text: string): string[] {
+  return [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading]) =>
+    heading.toLowerCase().replace(/[^\p{L}\p{N} _-]/gu, "").replaceAll(" ", "-")
+  );
+}
+
+Deno.test("links of the documents lead to files and headings that are there", () => {
+  let count = 0;
+  for (const page of pages()) {
+    const text = Deno.readTextFileSync(new URL(page, ROOT));
+    for (const [, link] of text.matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^https?:/.test(link)) continue;
+      const target = new URL(link, new URL(page, ROOT));
+      const hash = target.hash.slice(1);
+      target.hash = "";
+      count++;
+      if (GENERATED.some((path) => target.href === new URL(path, ROOT).href)) continue;
+      assert.ok(exists(target), `${page}: ${link} leads nowhere`);
+      if (hash) {
+        assert.ok(anchors(Deno.readTextFileSync(target)).includes(hash), `${page}: no heading ${link}`);
+      }
+    }
+  }
+  assert.ok(count > 20, `${count} links found`);
+});
+
+function exists(url: URL): boolean {
+  try {
+    Deno.statSync(url);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
