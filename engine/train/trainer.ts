@@ -191,7 +191,11 @@ export class Trainer {
       result: async () => {
         this.#isPending = false;
         if (reduced) {
-          await reduced;
+          await reduced.catch((error) => {
+            // Nothing was updated.
+            this.#steps--;
+            throw error;
+          });
           finish();
         }
         const [losses, clip] = await this.#readback.read([
