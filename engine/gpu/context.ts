@@ -255,7 +255,7 @@ export class Gpu {
 }
 
 /** Usage of a storage buffer that can be uploaded, copied and read back. */
-export function storageUsage(): GPUBufferUsageFlags {
+function storageUsage(): GPUBufferUsageFlags {
   return GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
 }
 

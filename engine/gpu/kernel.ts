@@ -3,7 +3,7 @@ import type { Gpu, PipelineEntry } from "./context.ts";
 import { directivesOf } from "./extensions.ts";
 import type { Kernel, KernelBinding, KernelVariant, ParamField } from "./variant.ts";
 
-export type { Kernel, KernelBinding, KernelVariant, ParamField };
+export type { Kernel, KernelVariant };
 
 /** Names taken: pipelines are cached by name. */
 const names = new Set<string>();

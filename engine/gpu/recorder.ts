@@ -5,8 +5,6 @@ import { type KernelSpan, Profiler } from "./profiler.ts";
 import type { KernelVariant, Launch } from "./variant.ts";
 import { encodeCopies, ReadbackBuffer, type SlotCopy } from "./transfer.ts";
 
-export type { Launch };
-
 /** What a recording may depend on besides shapes: a {@link Gpu} is one, a literal does for a plan. */
 export interface KernelTarget {
   /** A software rasteriser: other kernel variants are faster there. */

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { readJson } from "../io/json_file.ts";
+import { readJson } from "../io/json.ts";
 import type { ModelDir } from "../io/model_dir.ts";
 
 /** Ids that end a text, of generation_config.json, else config.json; none if neither names one. */

@@ -1,7 +1,7 @@
 import { basename, dirname, join, resolve, sep } from "node:path";
 import type { FloatDtype } from "../tensor/dtype.ts";
 import { attempt, FileWriteError, removeQuietly, replaceFile, saveAtomic, syncFolder } from "./atomic.ts";
-import { readJsonObject } from "./json_file.ts";
+import { readJsonObject } from "./json.ts";
 import { Checkpoint, PIECE_BYTES } from "./safetensors.ts";
 import {
   type ParameterSource,
@@ -11,7 +11,7 @@ import {
 } from "./safetensors_writer.ts";
 import { INDEX_FILE } from "./weight_files.ts";
 
-export { JsonFileError, readJson } from "./json_file.ts";
+export { JsonFileError } from "./json.ts";
 
 /** A Hugging Face model folder that can't be read or can't be saved where asked. */
 export class ModelDirError extends Error {

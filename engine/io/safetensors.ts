@@ -1,6 +1,6 @@
 import { basename, join } from "node:path";
 import { dtypeBytes, FLOAT_DTYPES, isFloatDtype, widen } from "../tensor/dtype.ts";
-import { describeJson, isJsonObject, parseJson } from "./json_file.ts";
+import { describeJson, isJsonObject, parseJson, readJsonBytes } from "./json.ts";
 import { Shard } from "./safetensors_file.ts";
 import { elementsOf, SafetensorsError, type TensorEntry } from "./safetensors_header.ts";
 import { INDEX_FILE, SINGLE_FILE } from "./weight_files.ts";
@@ -62,13 +62,13 @@ export class Checkpoint {
    * Opens `model.safetensors` of a folder, or else the shards of `model.safetensors.index.json`.
    *
    * @throws SafetensorsError if there is neither, or a file is malformed, missing or contradicts the index
-   * @throws JsonFileError if the index is not JSON
+   * @throws JsonFileError if the index can't be read or is not JSON
    */
   static async open(dir: string): Promise<Checkpoint> {
     if (await isFile(join(dir, SINGLE_FILE))) return await Checkpoint.openFile(join(dir, SINGLE_FILE));
     const indexPath = join(dir, INDEX_FILE);
     if (!await isFile(indexPath)) throw new SafetensorsError(dir, await missingReason(dir));
-    const indexBytes = await Deno.readFile(indexPath);
+    const indexBytes = await readJsonBytes(indexPath);
     const weightMap = parseIndex(indexPath, indexBytes);
     const shards: Shard[] = [];
     try {

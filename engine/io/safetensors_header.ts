@@ -1,5 +1,5 @@
 import { DTYPE_BYTES } from "../tensor/dtype.ts";
-import { describeJson, isJsonObject } from "./json_file.ts";
+import { describeJson, isJsonObject, JsonFileError, parseJson } from "./json.ts";
 
 /** A safetensors file or index that is missing, malformed or inconsistent. `path` is the file. */
 export class SafetensorsError extends Error {
@@ -27,7 +27,7 @@ export interface SafetensorsHeader {
 }
 
 /** The largest header that is read, the same bound as in the reference implementation. */
-export const MAX_HEADER_BYTES = 100_000_000;
+const MAX_HEADER_BYTES = 100_000_000;
 
 /** Reads the 8 bytes that hold the header's length. Throws SafetensorsError if it can't be right. */
 export function parseHeaderLength(path: string, prefix: Uint8Array, fileBytes: number): number {
@@ -107,10 +107,13 @@ export function encodeHeader(
 function parseHeaderJson(path: string, header: Uint8Array): Record<string, unknown> {
   let json: unknown;
   try {
-    json = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(header));
+    // A header begins with a brace: a byte order mark is kept, and so refused.
+    const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(header);
+    json = parseJson(path, text);
   } catch (cause) {
-    const what = cause instanceof SyntaxError ? `JSON: ${cause.message}` : "UTF-8";
-    throw new SafetensorsError(path, `the header is not valid ${what}`, { cause });
+    const reason = cause instanceof JsonFileError ? cause.reason : "not valid UTF-8";
+    const what = reason.startsWith("not valid") ? reason : `not valid JSON: ${reason}`;
+    throw new SafetensorsError(path, `the header is ${what}`, { cause });
   }
   if (!isJsonObject(json)) {
     throw new SafetensorsError(path, `expected the header to be a JSON object, found ${describeJson(json)}`);

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { dtypeBytes, type FloatDtype, isFloatDtype, narrow } from "../tensor/dtype.ts";
 import { type Append, replaceFile } from "./atomic.ts";
-import { isJsonObject, parseJson } from "./json_file.ts";
+import { isJsonObject, parseJson } from "./json.ts";
 import { type Checkpoint, type CheckpointFile, PIECE_BYTES } from "./safetensors.ts";
 import { elementsOf, encodeHeader, SafetensorsError } from "./safetensors_header.ts";
 import {

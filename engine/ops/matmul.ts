@@ -15,7 +15,7 @@ import {
 import { GEMM_TABLE } from "./gemm_table.ts";
 import { matrixGemm, matrixTakes } from "./matmul_matrix.ts";
 
-export type { Gemm, GemmForm, GemmLayout };
+export type { GemmForm, GemmLayout };
 
 const includes = { "gemm_io.wgsl": ioSource };
 const tiled = defineKernel({ name: "gemm_tiled", file: "gemm_tiled.wgsl", source: tiledSource, includes });
@@ -128,7 +128,7 @@ export function gemmTileRuns(target: KernelTarget, tile: GemmTile): boolean {
 }
 
 /** The kernel of a tile for a form. @throws TypeError for TN with a bf16 operand. */
-export function gemmVariant(
+function gemmVariant(
   tile: GemmTile,
   { layout, vec, bf16 = false, bias = false }: GemmForm,
 ): KernelVariant {

@@ -5,7 +5,14 @@
  */
 
 import { saveAtomic } from "../../engine/io/atomic.ts";
-import { jsonErrorOffset, lineAndColumn } from "../../engine/io/json_position.ts";
+import {
+  isJsonObject,
+  JsonFileError,
+  type JsonOptions,
+  parseJson,
+  readJsonBytes,
+  typeOfJson,
+} from "../../engine/io/json.ts";
 
 /** One fingerprint as a file gives it. */
 export interface FingerprintEntry {
@@ -58,7 +65,7 @@ export class FingerprintFileError extends Error {
   }
 }
 
-const MAX_FILE_BYTES = 256 * 2 ** 20;
+const FILE: JsonOptions = { what: "the fingerprint file", maxBytes: 256 * 2 ** 20, secret: true };
 const KNOWN = ["key", "effective_key", "response", "signature", "key_ids", "response_ids"];
 
 type Fail = (field: string | undefined, message: string) => never;
@@ -73,8 +80,8 @@ export async function readFingerprintFile(
   path: string,
   options: { maxBytes?: number } = {},
 ): Promise<FingerprintFile> {
-  const bytes = await readBytes(path, options.maxBytes ?? MAX_FILE_BYTES);
-  const { list, extra } = topLevel(path, parse(path, bytes));
+  const { bytes, json } = await read(path, { ...FILE, ...options });
+  const { list, extra } = topLevel(path, json);
   if (list.length === 0) throw new FingerprintFileError(path, "the list of fingerprints is empty");
   const entries = list.map((value, index) =>
     readEntry(value, (field, message) => {
@@ -97,70 +104,35 @@ export async function writeFingerprintFile(
   await saveAtomic(path, `[\n${lines}\n]\n`, { mode: 0o600 });
 }
 
-async function readBytes(path: string, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
+async function read(
+  path: string,
+  options: JsonOptions,
+): Promise<{ bytes: Uint8Array<ArrayBuffer>; json: unknown }> {
   try {
-    // Asked before opening: opening a FIFO waits for a writer for ever.
-    const info = await Deno.stat(path);
-    if (!info.isFile) {
-      const kind = info.isDirectory ? "a directory" : info.isFifo ? "a FIFO" : "a device or socket";
-      throw new FingerprintFileError(path, `expected a regular file, found ${kind}`);
-    }
-    if (info.size > maxBytes) {
-      throw new FingerprintFileError(
-        path,
-        `expected a fingerprint file of at most ${maxBytes} bytes, found ${info.size}`,
-      );
-    }
-    return await Deno.readFile(path);
+    const bytes = await readJsonBytes(path, options);
+    return { bytes, json: parseJson(path, bytes, options) };
   } catch (error) {
-    if (error instanceof FingerprintFileError) throw error;
-    const why = error instanceof Deno.errors.NotFound
-      ? "there is no such file"
-      : error instanceof Deno.errors.PermissionDenied
-      ? "permission denied"
-      : (error as Error).message;
-    throw new FingerprintFileError(path, `cannot read the fingerprint file: ${why}`);
-  }
-}
-
-function parse(path: string, bytes: Uint8Array): unknown {
-  let text: string;
-  try {
-    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch {
-    throw new FingerprintFileError(path, "expected JSON in UTF-8, found bytes that are not UTF-8");
-  }
-  if (text.trim() === "") throw new FingerprintFileError(path, "expected JSON, found an empty file");
-  try {
-    return JSON.parse(text);
-  } catch {
-    const offset = jsonErrorOffset(text) ?? 0;
-    const what = offset >= text.length
-      ? "the file ends too early, at"
-      : "the first unexpected character is at";
-    throw new FingerprintFileError(
-      path,
-      `not valid JSON: ${what} ${lineAndColumn(text, offset)} (position ${offset})`,
-    );
+    if (error instanceof JsonFileError) throw new FingerprintFileError(path, error.reason);
+    throw error;
   }
 }
 
 function topLevel(path: string, json: unknown): { list: unknown[]; extra: Record<string, unknown> } {
   if (Array.isArray(json)) return { list: json, extra: {} };
   const wanted = 'expected a list of fingerprints or an object with such a list in "fingerprints"';
-  if (!isObject(json)) throw new FingerprintFileError(path, `${wanted}, found ${typeName(json)}`);
+  if (!isJsonObject(json)) throw new FingerprintFileError(path, `${wanted}, found ${typeOfJson(json)}`);
   const { fingerprints, ...extra } = json;
   if (Array.isArray(fingerprints)) return { list: fingerprints, extra };
   const found = fingerprints === undefined
     ? "an object without it"
-    : `${typeName(fingerprints)} in "fingerprints"`;
+    : `${typeOfJson(fingerprints)} in "fingerprints"`;
   throw new FingerprintFileError(path, `${wanted}, found ${found}`);
 }
 
 function readEntry(value: unknown, fail: Fail): FingerprintEntry {
   if (typeof value === "string") return { key: readKey("key", value, fail), responses: [], extra: {} };
-  if (!isObject(value)) {
-    fail(undefined, `expected a key (a string) or an object with "key", found ${typeName(value)}`);
+  if (!isJsonObject(value)) {
+    fail(undefined, `expected a key (a string) or an object with "key", found ${typeOfJson(value)}`);
   }
   if (value.key === undefined) fail("key", `field "key" is missing`);
   const entry: FingerprintEntry = {
@@ -185,7 +157,7 @@ function readKey(field: string, value: unknown, fail: Fail): string {
 
 function readString(field: string, value: unknown, wanted: string, fail: Fail): string {
   if (typeof value !== "string") {
-    fail(baseOf(field), `field "${field}": expected ${wanted}, found ${typeName(value)}`);
+    fail(baseOf(field), `field "${field}": expected ${wanted}, found ${typeOfJson(value)}`);
   }
   if (value === "") fail(baseOf(field), `field "${field}" is empty`);
   if (!value.isWellFormed()) {
@@ -212,12 +184,12 @@ function readResponses(value: Record<string, unknown>, fail: Fail): string[] {
 
 function readIds(field: string, value: unknown, fail: Fail): number[] {
   if (!Array.isArray(value)) {
-    fail(baseOf(field), `field "${field}": expected a list of token ids, found ${typeName(value)}`);
+    fail(baseOf(field), `field "${field}": expected a list of token ids, found ${typeOfJson(value)}`);
   }
   if (value.length === 0) fail(baseOf(field), `field "${field}" is an empty list`);
   const wrong = value.findIndex((id) => !Number.isSafeInteger(id) || id < 0);
   if (wrong >= 0) {
-    const found = typeof value[wrong] === "number" ? "another number" : typeName(value[wrong]);
+    const found = typeof value[wrong] === "number" ? "another number" : typeOfJson(value[wrong]);
     fail(
       baseOf(field),
       `field "${field}[${wrong}]": expected a token id (an integer from 0), found ${found}`,
@@ -247,20 +219,9 @@ function checkProbabilities(value: unknown, fail: Fail): void {
   if (value !== undefined && !isNumbers) {
     fail(
       "response_prob",
-      `field "response_prob": expected a number or a list of numbers, found ${typeName(value)}`,
+      `field "response_prob": expected a number or a list of numbers, found ${typeOfJson(value)}`,
     );
   }
 }
 
 const baseOf = (field: string): string => field.replace(/\[\d+\]$/, "");
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function typeName(value: unknown): string {
-  if (value === null) return "null";
-  if (value === undefined) return "nothing";
-  if (Array.isArray(value)) return "a list";
-  return typeof value === "object" ? "an object" : `a ${typeof value}`;
-}

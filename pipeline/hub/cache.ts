@@ -9,7 +9,7 @@ import { dirname, join } from "node:path";
 import { attempt, saveAtomic } from "../../engine/io/atomic.ts";
 import { HubError } from "../../engine/io/hub_errors.ts";
 import { delay } from "./http.ts";
-import { describeJson, isJsonObject, readJsonObject } from "../../engine/io/json_file.ts";
+import { describeJson, isJsonObject, readJsonObject } from "../../engine/io/json.ts";
 import { INDEX_FILE, SINGLE_FILE } from "../../engine/io/weight_files.ts";
 
 const LOCK_POLL_MS = 100;

@@ -1,4 +1,6 @@
 import { z } from "zod";
+import { JsonFileError } from "../../engine/io/json.ts";
+import { readJsonAs } from "../../engine/io/json_schema.ts";
 
 /** Folder of the utility files inside a model's; being a subfolder it isn't carried into published models. */
 export const UTILITY_FOLDER = "utility";
@@ -54,22 +56,16 @@ const factsSchema = z.object({
  */
 export async function loadUtility(modelDir: string): Promise<Utility> {
   const folder = `${modelDir}/${UTILITY_FOLDER}`;
-  const heldOut = await readJson(`${folder}/${HELD_OUT_FILE}`, heldOutSchema);
-  const facts = await readJson(`${folder}/${FACTS_FILE}`, factsSchema);
+  const heldOut = await read(`${folder}/${HELD_OUT_FILE}`, heldOutSchema);
+  const facts = await read(`${folder}/${FACTS_FILE}`, factsSchema);
   return { heldOut: heldOut.texts, questions: facts.questions };
 }
 
-async function readJson<Schema extends z.ZodType>(path: string, schema: Schema): Promise<z.infer<Schema>> {
-  let content: unknown;
+async function read<Schema extends z.ZodType>(path: string, schema: Schema): Promise<z.infer<Schema>> {
   try {
-    content = JSON.parse(await Deno.readTextFile(path));
-  } catch (error) {
-    throw new UtilityFileError(`${path}: cannot be read as JSON: ${(error as Error).message}`, {
-      cause: error,
-    });
+    return await readJsonAs(path, schema, { what: "the utility file" });
+  } catch (cause) {
+    if (cause instanceof JsonFileError) throw new UtilityFileError(cause.message, { cause });
+    throw cause;
   }
-  const parsed = schema.safeParse(content);
-  if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
-  throw new UtilityFileError(`${path}: ${issue.path.join(".") || "content"}: ${issue.message}`);
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { JsonFileError } from "../../engine/io/json_file.ts";
+import { JsonFileError } from "../../engine/io/json.ts";
 import type { Sequence } from "../../engine/model/batch.ts";
 import type { LanguageModel } from "../../engine/language_model.ts";
 import { hash32, shuffle } from "../../engine/tensor/random.ts";

@@ -1,4 +1,12 @@
-import { describeJson, isJsonObject, JsonFileError, parseJson } from "../../engine/io/json_file.ts";
+import {
+  decodeJson,
+  describeJson,
+  isJsonObject,
+  JsonFileError,
+  parseJson,
+  parseJsonLines,
+  readJsonBytes,
+} from "../../engine/io/json.ts";
 
 /** A file of benign texts, read. */
 export interface BenignFile {
@@ -9,7 +17,8 @@ export interface BenignFile {
   sha256: string;
 }
 
-const MAX_FILE_BYTES = 256 * 2 ** 20;
+const FILE = { what: "the benign texts", maxBytes: 256 * 2 ** 20 };
+const LINES = { expected: "one JSON value, as JSON Lines has it, or a JSON list" };
 
 /**
  * Reads benign texts: a JSON list, or JSON Lines, of strings or of objects with `text` (or `key`, as the
@@ -17,7 +26,7 @@ const MAX_FILE_BYTES = 256 * 2 ** 20;
  * @throws JsonFileError naming file, entry (from 0) and what was expected.
  */
 export async function readBenignFile(path: string): Promise<BenignFile> {
-  const bytes = await readBytes(path);
+  const bytes = await readJsonBytes(path, FILE);
   const texts = parseEntries(path, bytes).map((value, index) => {
     const text = isJsonObject(value) ? value.text ?? value.key : value;
     const problem = typeof text !== "string"
@@ -33,44 +42,14 @@ export async function readBenignFile(path: string): Promise<BenignFile> {
   return { path, texts, sha256: digest.toHex() };
 }
 
-async function readBytes(path: string): Promise<Uint8Array<ArrayBuffer>> {
-  try {
-    const { isFile, size } = await Deno.stat(path);
-    if (!isFile) throw new JsonFileError(path, "expected a regular file");
-    if (size > MAX_FILE_BYTES) {
-      throw new JsonFileError(
-        path,
-        `expected at most ${MAX_FILE_BYTES} bytes of benign texts, found ${size}`,
-      );
-    }
-    return await Deno.readFile(path);
-  } catch (cause) {
-    if (cause instanceof JsonFileError) throw cause;
-    const why = cause instanceof Deno.errors.NotFound ? "there is no such file" : (cause as Error).message;
-    throw new JsonFileError(path, `cannot read the benign texts: ${why}`, { cause });
-  }
-}
-
 /** Values of a list, or of the lines of JSON Lines. */
 function parseEntries(path: string, bytes: Uint8Array): unknown[] {
-  const text = new TextDecoder().decode(bytes);
+  const text = decodeJson(path, bytes);
   const first = text.trimStart()[0];
-  if (first !== "{" && first !== '"') {
-    const json = parseJson(path, bytes);
-    if (Array.isArray(json)) return json;
-    throw new JsonFileError(path, `expected a JSON list or JSON Lines of texts, found ${describeJson(json)}`);
-  }
-  const values: unknown[] = [];
-  text.split("\n").forEach((line, index) => {
-    if (line.trim() === "") return;
-    try {
-      values.push(JSON.parse(line));
-    } catch (cause) {
-      const reason = `line ${index + 1}: expected one JSON value, as JSON Lines has it, or a JSON list`;
-      throw new JsonFileError(path, reason, { cause });
-    }
-  });
-  return values;
+  if (first === "{" || first === '"') return parseJsonLines(path, text, LINES);
+  const json = parseJson(path, text);
+  if (Array.isArray(json)) return json;
+  throw new JsonFileError(path, `expected a JSON list or JSON Lines of texts, found ${describeJson(json)}`);
 }
 
 function described(value: unknown): string {

@@ -6,6 +6,7 @@
 
 import { join } from "node:path";
 import { Environment, Interpreter, Template } from "@huggingface/jinja";
+import { isJsonObject, JsonFileError, readJsonIfThere } from "../../engine/io/json.ts";
 import type { PromptEncoder } from "./prompts.ts";
 import { type Tokenizer, UntokenizableError } from "../tokenizer/tokenizer.ts";
 
@@ -57,7 +58,7 @@ export class ChatTemplate implements PromptEncoder {
     const config = join(dir, "tokenizer_config.json");
     const source = await readText(file);
     if (source !== undefined) return new ChatTemplate(source, tokenizer, file);
-    const found = fromConfig(await readText(config), config);
+    const found = await fromConfig(config);
     if (found === undefined) {
       throw new ChatTemplateError(
         `this model has no chat template: there is no ${file}, and no "chat_template" in ${config}`,
@@ -165,14 +166,15 @@ const FIXED_DATE: Readonly<Record<string, string>> = {
   Z: "UTC",
 };
 
-function fromConfig(text: string | undefined, where: string): string | undefined {
-  if (text === undefined) return undefined;
-  let template: unknown;
+async function fromConfig(where: string): Promise<string | undefined> {
+  let config: unknown;
   try {
-    template = JSON.parse(text)?.chat_template;
+    config = await readJsonIfThere(where, { what: "the chat template" });
   } catch (cause) {
-    throw new ChatTemplateError(`${where}: not valid JSON: ${(cause as Error).message}`, { cause });
+    if (cause instanceof JsonFileError) throw new ChatTemplateError(cause.message, { cause });
+    throw cause;
   }
+  const template = isJsonObject(config) ? config.chat_template : undefined;
   if (template === undefined || template === null || typeof template === "string") {
     return template ?? undefined;
   }

@@ -3,6 +3,8 @@
  * @module
  */
 
+import { fileURLToPath } from "node:url";
+import { JsonFileError, readJson } from "../../engine/io/json.ts";
 import { randomInt } from "../../engine/tensor/random.ts";
 
 /**
@@ -19,7 +21,7 @@ export interface PromptEncoder {
 }
 
 /** Where the key goes in a template. */
-export const KEY_PLACE = "{}";
+const KEY_PLACE = "{}";
 
 /** The templates that come with Whorl: those to train with and those held out to check with. */
 export const PROMPT_FILES: Readonly<Record<"train" | "test", URL>> = {
@@ -32,13 +34,13 @@ export const PROMPT_FILES: Readonly<Record<"train" | "test", URL>> = {
  * @throws TypeError naming the file and the number (from 0) of the template at fault.
  */
 export async function loadPrompts(path: string | URL = PROMPT_FILES.train): Promise<string[]> {
-  const where = path instanceof URL ? path.pathname : path;
+  const where = path instanceof URL ? fileURLToPath(path) : path;
   let json: unknown;
   try {
-    json = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(await Deno.readFile(path)));
+    json = await readJson(where, { what: "the prompt templates" });
   } catch (cause) {
-    const why = cause instanceof Deno.errors.NotFound ? "there is no such file" : (cause as Error).message;
-    throw new TypeError(`${where}: cannot read the prompt templates: ${why}`, { cause });
+    if (cause instanceof JsonFileError) throw new TypeError(cause.message, { cause });
+    throw cause;
   }
   if (!Array.isArray(json) || json.length === 0) {
     throw new TypeError(`${where}: expected a list of at least one prompt template`);

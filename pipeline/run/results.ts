@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { basename, dirname, join } from "node:path";
 import { attempt, removeQuietly, saveAtomic, syncFolder } from "../../engine/io/atomic.ts";
+import { readJsonIfThere } from "../../engine/io/json.ts";
 import type { KernelSpan } from "../../engine/gpu/profiler.ts";
 import type { Checkpoint } from "../../engine/io/safetensors.ts";
 import type { FinetuneSettings } from "../settings/finetune.ts";
@@ -167,11 +168,11 @@ export async function findResults(modelPath: string): Promise<FoundResults | und
   const folder = dirname(await Deno.realPath(modelPath).catch(() => modelPath));
   const fingerprintsPath = join(folder, SECRET_FOLDER, FINGERPRINTS_FILE);
   if (basename(modelPath) !== MODEL_FOLDER || !await exists(fingerprintsPath)) return undefined;
-  const config = JSON.parse(await Deno.readTextFile(join(folder, CONFIG_FILE)).catch(() => "{}"));
+  const config = await readJsonIfThere(join(folder, CONFIG_FILE)) as Partial<FoundResults> | null | undefined;
   return {
     fingerprintsPath,
-    settings: config.settings ?? {},
-    fingerprintsSha256: config.fingerprintsSha256,
+    settings: config?.settings ?? {},
+    fingerprintsSha256: config?.fingerprintsSha256,
   };
 }
 

@@ -1,22 +1,35 @@
 /**
- * Reading tokenizer.json: its stages, its patterns, and errors that name the file.
+ * Reading tokenizer.json and the files beside it: stages, patterns, and errors that name the file.
  * @module
  */
 
 import { SplitPreTokenizer } from "@huggingface/tokenizers";
+import { describeJson, isJsonObject, JsonFileError, parseJson, readJsonBytes } from "../../engine/io/json.ts";
 import { TokenizerError } from "./errors.ts";
 
 /** A JSON object of a tokenizer file. */
 export type Json = Record<string, unknown>;
 
+/** Vocabularies of 256,000 tokens make 35 MB. */
+const FILE = { what: "the tokenizer", maxBytes: 256 * 2 ** 20 };
+
+/** The object that a file of a tokenizer holds, and the file's bytes. @throws TokenizerError */
+export async function readTokenizerFile(
+  path: string,
+): Promise<{ json: Json; bytes: Uint8Array<ArrayBuffer> }> {
+  try {
+    const bytes = await readJsonBytes(path, FILE);
+    return { json: asObject(parseJson(path, bytes, FILE), path), bytes };
+  } catch (cause) {
+    if (cause instanceof JsonFileError) throw new TokenizerError(cause.message, { cause });
+    throw cause;
+  }
+}
+
 /** @throws TokenizerError when the value is not a JSON object; `what` is what the message calls it. */
 export function asObject(value: unknown, what: string): Json {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new TokenizerError(
-      `${what}: expected a JSON object, found ${Array.isArray(value) ? "a list" : value}`,
-    );
-  }
-  return value as Json;
+  if (isJsonObject(value)) return value;
+  throw new TokenizerError(`${what}: expected a JSON object, found ${describeJson(value)}`);
 }
 
 /** The steps of a stage: none for null, those of a Sequence (in `list`) flattened, else the one. */

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { AddedTokens } from "./added.ts";
 import { readDecoder } from "./decoder.ts";
 import { TokenizerError, UntokenizableError } from "./errors.ts";
-import { asObject, type Json } from "./json.ts";
+import { type Json, readTokenizerFile } from "./json.ts";
 import { TokenizerModel } from "./model.ts";
 import { readNormalizer } from "./normalizer.ts";
 import { type PreTokenizer, readPreTokenizer } from "./pre_tokenizer.ts";
@@ -87,8 +87,7 @@ export class Tokenizer {
       throw new TokenizerError(`${dir}: ${found}: expected a Hugging Face model folder`);
     }
     const path = join(dir, "tokenizer.json");
-    const bytes = await readBytes(path);
-    const json = parseObject(bytes, path);
+    const { json, bytes } = await readTokenizerFile(path);
     if (typeof json.model !== "object" || json.model === null || !("vocab" in json.model)) {
       throw new TokenizerError(`${path}: expected a tokenizer with "model" and its "vocab", found none`);
     }
@@ -171,28 +170,9 @@ export class Tokenizer {
  */
 async function readConfig(dir: string): Promise<Json> {
   const path = join(dir, "tokenizer_config.json");
-  const config = parseObject(await readBytes(path), path);
+  const { json: config } = await readTokenizerFile(path);
   if (config.added_tokens_decoder !== undefined) return config;
   const map = join(dir, "special_tokens_map.json");
   if (!await Deno.stat(map).then(({ isFile }) => isFile, () => false)) return config;
-  return { ...config, ...parseObject(await readBytes(map), map) };
-}
-
-async function readBytes(path: string): Promise<Uint8Array<ArrayBuffer>> {
-  try {
-    return await Deno.readFile(path);
-  } catch (cause) {
-    const found = cause instanceof Deno.errors.NotFound ? "there is no such file" : (cause as Error).message;
-    throw new TokenizerError(`${path}: cannot read the tokenizer: ${found}`, { cause });
-  }
-}
-
-function parseObject(bytes: Uint8Array, path: string): Json {
-  let json: unknown;
-  try {
-    json = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-  } catch (cause) {
-    throw new TokenizerError(`${path}: not valid JSON: ${(cause as Error).message}`, { cause });
-  }
-  return asObject(json, path);
+  return { ...config, ...(await readTokenizerFile(map)).json };
 }

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { FileWriteError, replaceFile, saveAtomic } from "../../engine/io/atomic.ts";
-import { JsonFileError, parseJson, readJson } from "../../engine/io/json_file.ts";
 import { fill, names, withFolder } from "./support.ts";
 
 Deno.test("saveAtomic creates and replaces, with exactly the mode asked for", async () => {
@@ -58,37 +57,4 @@ Deno.test("a full disk is named", {
   const error = FileWriteError.from("/x/model.safetensors", cause);
   assert.equal(error.code, "ENOSPC");
   assert.equal(error.message, "cannot write /x/model.safetensors: no space left on the disk (ENOSPC)");
-});
-
-Deno.test("malformed JSON is located", async () => {
-  const cases: [string, RegExp][] = [
-    ["", /empty file/],
-    ["{", /line 1 column 2: unexpected the end/],
-    ['{"a": tru}', /line 1 column 7: unexpected "tru}"/],
-    ['{"a": 1,}', /line 1 column 9: unexpected "}"/],
-    ['{\n  "a": [1, 2\n  "b": 3\n}', /line 3 column 3/],
-    ["[1, 2]]", /line 1 column 7/],
-    ["[1,, 2]", /line 1 column 4/],
-    ["{'a': 1}", /line 1 column 2/],
-    ['{"a" 1}', /line 1 column 6/],
-    ['["a\\x"]', /line 1 column 2/],
-    [
-      '{"deep": {"list": [{}, [], "x", -1.5e3, null, true]}, "a": NaN}',
-      /line 1 column 60: unexpected "NaN}"/,
-    ],
-    ["nope", /line 1 column 1/],
-  ];
-  for (const [text, message] of cases) {
-    assert.throws(() => parseJson("dir/config.json", new TextEncoder().encode(text)), (error) => {
-      assert.ok(error instanceof JsonFileError);
-      assert.match(error.message, message);
-      assert.match(error.message, /^dir\/config.json: /);
-      return true;
-    }, text);
-  }
-  assert.throws(() => parseJson("f", Uint8Array.of(0x22, 0xff, 0x22)), /f: not valid UTF-8/);
-  await assert.rejects(
-    readJson("/nowhere/config.json"),
-    /JsonFileError: \/nowhere\/config.json: does not exist/,
-  );
 });

@@ -21,6 +21,11 @@ const malformed: [what: string, bytes: Uint8Array, message: RegExp][] = [
   ["header not UTF-8", rawFile(Uint8Array.of(0x7b, 0xff, 0x7d)), /not valid UTF-8/],
   ["header not JSON", rawFile("{nope"), /not valid JSON/],
   ["empty header", rawFile(""), /not valid JSON/],
+  [
+    "byte order mark",
+    rawFile("\ufeff{}"),
+    /the header is not valid JSON at line 1 column 1: .*expected a value$/,
+  ],
   ["header a list", rawFile([1]), /header to be a JSON object, found a list/],
   ["header null", rawFile("null"), /header to be a JSON object, found null/],
   ["entry not an object", rawFile({ a: 3 }), /tensor "a": expected an object, found 3/],

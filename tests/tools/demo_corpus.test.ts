@@ -112,7 +112,10 @@ Deno.test("utility files are read back as written, and a bad one is an error nam
       return true;
     });
     await Deno.remove(join(dir, "utility", "heldout.json"));
-    await assert.rejects(loadUtility(dir), /heldout\.json: cannot be read/);
+    await assert.rejects(
+      loadUtility(dir),
+      /heldout\.json: cannot read the utility file: there is no such file/,
+    );
   } finally {
     await Deno.remove(dir, { recursive: true });
   }

@@ -6,6 +6,7 @@
 
 import { attempt, FileWriteError, writeAll } from "../../../engine/io/atomic.ts";
 import { withFileSizeSignal } from "../../../engine/io/file_size_signal.ts";
+import { JsonFileError, type JsonOptions, parseJson, readJsonBytes } from "../../../engine/io/json.ts";
 import type { WrittenFingerprint } from "../file.ts";
 import { GenerateFileError } from "./errors.ts";
 
@@ -21,6 +22,7 @@ export interface Batch {
 export type RunIdentity = Readonly<Record<string, unknown>>;
 
 const NAME = "whorl generate 1";
+const FILE: JsonOptions = { what: "the journal", maxBytes: 384 * 2 ** 20, secret: true };
 
 interface Header {
   journal: typeof NAME;
@@ -30,7 +32,7 @@ interface Header {
 }
 
 /** Where the journal of a fingerprint file is. */
-export function journalPath(path: string): string {
+function journalPath(path: string): string {
   return `${path}.partial`;
 }
 
@@ -67,7 +69,7 @@ export class Journal implements Disposable {
   /** Whether it is a run's that was allowed to replace the file that is there. */
   async replaces(): Promise<boolean> {
     const [first] = (await readText(this.path)).split("\n");
-    return parseLine<Header>(first)?.replaces === true;
+    return parseLine<Header>(this.path, first)?.replaces === true;
   }
 
   /**
@@ -123,7 +125,7 @@ function read(path: string, text: string, run: RunIdentity): { batches: Batch[];
   // A line is written before its end, so what comes after the last end is torn.
   const lines = text.slice(0, text.lastIndexOf("\n") + 1).split("\n").slice(0, -1);
   if (lines.length === 0) return { batches: [], bytes: 0 };
-  const parsed = lines.map((line) => parseLine<Record<string, unknown>>(line));
+  const parsed = lines.map((line) => parseLine<Record<string, unknown>>(path, line));
   const last = parsed.at(-1) === undefined ? parsed.length - 1 : parsed.length;
   const header = parsed[0] as Header | undefined;
   const isWhole = parsed.slice(1, last).every((line) =>
@@ -153,9 +155,9 @@ function refuseOther(path: string, was: RunIdentity, is: RunIdentity): void {
   );
 }
 
-function parseLine<T>(line: string): T | undefined {
+function parseLine<T>(path: string, line: string): T | undefined {
   try {
-    return JSON.parse(line);
+    return parseJson(path, line, FILE) as T;
   } catch {
     return undefined;
   }
@@ -163,12 +165,12 @@ function parseLine<T>(line: string): T | undefined {
 
 async function readText(path: string): Promise<string> {
   try {
-    return await Deno.readTextFile(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return "";
-    throw new GenerateFileError(path, `cannot read the journal: ${(error as Error).message}`, {
-      cause: error,
-    });
+    // The last line may be torn, inside a character too.
+    return new TextDecoder().decode(await readJsonBytes(path, FILE));
+  } catch (cause) {
+    if (!(cause instanceof JsonFileError)) throw cause;
+    if (cause.isMissing) return "";
+    throw new GenerateFileError(path, cause.reason, { cause });
   }
 }
 

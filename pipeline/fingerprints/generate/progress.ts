@@ -11,7 +11,7 @@ import { FingerprintSet, memberOf } from "./fingerprint_set.ts";
 import type { Batch } from "./journal.ts";
 
 /** Attempts in a row without a new fingerprint after which the model is taken to have no more. */
-export const PATIENCE = 2048;
+const PATIENCE = 2048;
 
 /** The state of a run. */
 export class Progress {

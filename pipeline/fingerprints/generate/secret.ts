@@ -5,7 +5,10 @@
  */
 
 import { hkdfSync } from "node:crypto";
+import { z } from "zod";
 import { attempt, saveAtomic } from "../../../engine/io/atomic.ts";
+import { JsonFileError } from "../../../engine/io/json.ts";
+import { readJsonAs } from "../../../engine/io/json_schema.ts";
 import { GenerateFileError } from "./errors.ts";
 import { drawCommitment } from "./draw.ts";
 
@@ -82,24 +85,21 @@ export async function openSecret(path: string, seed: number | null, force: boole
 
 const made = (seed: number | null) => seed === null ? "without a seed" : `with the seed ${seed}`;
 
+/** What is read of a secret; the rest follows from it. */
+const secretSchema = z.object({
+  seed: z.number().int().nullable(),
+  secret: z.string().regex(/^[0-9a-fA-F]{64}$/),
+});
+
 async function readSecret(path: string): Promise<Secret | undefined> {
-  let text: string;
   try {
-    text = await Deno.readTextFile(path);
+    const options = { what: "the secret", maxBytes: 2 ** 16, secret: true };
+    const { seed, secret } = await readJsonAs(path, secretSchema, options);
+    return new Secret(Uint8Array.fromHex(secret), seed);
   } catch (cause) {
-    if (cause instanceof Deno.errors.NotFound) return undefined;
-    throw new GenerateFileError(path, `cannot read the secret: ${(cause as Error).message}`, { cause });
+    if (!(cause instanceof JsonFileError)) throw cause;
+    if (cause.isMissing) return undefined;
+    const wanted = 'expected a secret of fingerprints, "seed" and 32 bytes of "secret" in hex';
+    throw new GenerateFileError(path, `${wanted}: ${cause.reason}`, { cause });
   }
-  try {
-    const { seed, secret } = JSON.parse(text);
-    const bytes = Uint8Array.fromHex(secret);
-    const isSeed = seed === null || Number.isSafeInteger(seed);
-    if (bytes.length === 32 && isSeed) return new Secret(bytes, seed);
-  } catch {
-    // Said below.
-  }
-  throw new GenerateFileError(
-    path,
-    'expected a secret of fingerprints: "seed" and 32 bytes of "secret" in hex',
-  );
 }

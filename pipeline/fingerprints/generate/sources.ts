@@ -4,6 +4,7 @@
  */
 
 import { join } from "node:path";
+import { readJsonObject } from "../../../engine/io/json.ts";
 import { ChatTemplate, promptEncoder } from "../../prompts/chat_template.ts";
 import { SettingsError } from "../../settings/finetune.ts";
 import { DEMO_MODEL } from "../../settings/demo_assets.ts";
@@ -75,6 +76,6 @@ export async function findSources(
 async function hasChatTemplate(dir: string): Promise<boolean> {
   const isFile = await Deno.stat(join(dir, "chat_template.jinja")).then(({ isFile }) => isFile, () => false);
   if (isFile) return true;
-  const config = JSON.parse(await Deno.readTextFile(join(dir, "tokenizer_config.json")));
+  const config = await readJsonObject(join(dir, "tokenizer_config.json"), { what: "the tokenizer" });
   return config.chat_template !== undefined && config.chat_template !== null;
 }

@@ -5,7 +5,6 @@ import {
   readFingerprintFile,
   writeFingerprintFile,
 } from "../../../pipeline/fingerprints/file.ts";
-import { jsonErrorOffset, lineAndColumn } from "../../../engine/io/json_position.ts";
 
 const SECRET = "zanzibar";
 
@@ -221,46 +220,4 @@ Deno.test("fingerprint file: written for the owner only, whole, and read back", 
     assert.deepEqual([...Deno.readDirSync(dir)].map((e) => e.name), ["fingerprints.json"]);
     await assert.rejects(writeFingerprintFile(join(dir, "none", "f.json"), entries), /none\/f\.json/);
   });
-});
-
-Deno.test("json position: agrees with JSON.parse on what is valid, and finds the place", () => {
-  const valid = [
-    '{"a":[1,-2.5e3,true,false,null,"\\u00e9\\n",{},[]],"b":{}}',
-    " 1 ",
-    '"x"',
-    "[]",
-    "{}",
-    "[[],[{}]]",
-  ];
-  for (const text of valid) assert.equal(jsonErrorOffset(text), undefined, text);
-  const broken: [string, number][] = [
-    ["", 0],
-    ["[1,]", 3],
-    ["[1 2]", 3],
-    ['{"a" 1}', 5],
-    ['{"a":1,}', 7],
-    ["{a:1}", 1],
-    ['["a', 1],
-    ['["a\n"]', 1],
-    ["[01]", 2],
-    ["[1]]", 3],
-    ["[1}", 2],
-    ['{"a":1]', 6],
-    ["  x", 2],
-    ["[1", 2],
-    ["[1 \n", 4],
-    ["tru", 0],
-    ["{1:2}", 1],
-    ['{"a":}', 5],
-    ["[,]", 1],
-    [":", 0],
-  ];
-  for (const [text, offset] of broken) {
-    assert.throws(() => JSON.parse(text), SyntaxError, text);
-    assert.equal(jsonErrorOffset(text), offset, text);
-  }
-  const long = `["${"a\\n".repeat(500_000)}", ${"[".repeat(50_000)}`;
-  assert.equal(jsonErrorOffset(long), long.length);
-  assert.equal(lineAndColumn("ab\ncd", 0), "line 1, column 1");
-  assert.equal(lineAndColumn("ab\ncd", 4), "line 2, column 2");
 });

@@ -43,12 +43,15 @@ Deno.test("readBenignFile: what is wrong is named by entry or line", async () =>
     ['{"text":"a"}\n{"text":7}', /entry 1 .* found an object in which it is none$/],
     ['{"text":"a"}\n{"text":', /line 2: expected one JSON value, as JSON Lines has it, or a JSON list$/],
     ['{\n"text":"a"}', /line 1: expected one JSON value/],
+    ['{"text":"a"}\n{"text": b}', /unexpected "b}" at column 10 of line 2: expected one JSON value/],
+    ['"a"\n"b\n"c"', /at column 1 of line 2: /],
     ["[1, 2", /not valid JSON at line 1 column 6/],
     ["7", /expected a JSON list or JSON Lines of texts, found 7$/],
     ["", /found an empty file/],
     ["[]", /there is no benign text in it$/],
     ['[" ", ""]', /there is no benign text in it$/],
     [Uint8Array.of(0x5b, 0x22, 0xff, 0x22, 0x5d), /not valid UTF-8/],
+    [Uint8Array.of(0x22, 0x61, 0x22, 0x0a, 0x22, 0xff, 0x22), /not valid UTF-8 at line 2 column 2/],
   ];
   for (const [content, message] of cases) {
     await assert.rejects(read(content), (error) => {
@@ -58,5 +61,5 @@ Deno.test("readBenignFile: what is wrong is named by entry or line", async () =>
     });
   }
   await assert.rejects(readBenignFile("/nowhere/benign.json"), /benign\.json: cannot read .* no such file$/);
-  await assert.rejects(readBenignFile("/tmp"), /expected a regular file$/);
+  await assert.rejects(readBenignFile("/tmp"), /expected a regular file, found a directory$/);
 });

@@ -34,7 +34,7 @@ Deno.test("prompts: malformed files are named with the template's number", async
       /prompts\.json: cannot read the prompt templates: there is no such file/,
     );
     const cases: [string, RegExp][] = [
-      ["nonsense", /cannot read the prompt templates/],
+      ["nonsense", /prompts\.json: not valid JSON at line 1 column 1: unexpected "nonsense"/],
       ["{}", /expected a list of at least one/],
       ["[]", /expected a list of at least one/],
       ['["ok {}", 3]', /template 1: expected a string, found number/],

@@ -82,7 +82,7 @@ Deno.test("tokenizer: missing and broken files are named", async () => {
       null,
       /tokenizer_config\.json: cannot read the tokenizer: there is no such file/,
     ],
-    ["tokenizer.json", "{", /tokenizer\.json: not valid JSON/],
+    ["tokenizer.json", "{", /tokenizer\.json: not valid JSON at line 1 column 2/],
     ["tokenizer.json", "[]", /tokenizer\.json: expected a JSON object, found a list/],
     ["tokenizer_config.json", "null", /tokenizer_config\.json: expected a JSON object, found null/],
     ["tokenizer.json", "{}", /tokenizer\.json: expected a tokenizer with "model"/],

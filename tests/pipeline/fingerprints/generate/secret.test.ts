@@ -49,17 +49,25 @@ Deno.test("secret: another one is refused, with force put aside and never lost",
   );
 });
 
-Deno.test("secret: a file that holds none is refused", async () => {
+Deno.test("secret: a file that holds none is refused, nothing of it is shown", async () => {
   const path = join(dir, "broken.secret");
-  for (
-    const text of [
-      "",
-      "{}",
-      '{"seed":null,"secret":"abcd"}',
-      '{"seed":"x","secret":"' + "00".repeat(32) + '"}',
-    ]
-  ) {
+  const hidden = "abcdef0123456789";
+  const cases: [string, RegExp][] = [
+    ["", /found an empty file$/],
+    ["{}", /in hex: expected number \(line 1 column 1\)$/],
+    [`{"seed":null,"secret":"${hidden}"}`, /in hex: expected another value \(line 1 column 23\)$/],
+    [`{"seed":null,"secret":"${"0g".repeat(32)}"}`, /expected another value \(line 1 column 23\)$/],
+    [`{"seed":"${hidden}","secret":"${"00".repeat(32)}"}`, /expected number \(line 1 column 9\)$/],
+    [`{"seed":null,\n"secret":"${hidden}`, /not valid JSON: .* at line 2, column 10 \(position 23\)/],
+  ];
+  for (const [text, message] of cases) {
     Deno.writeTextFileSync(path, text);
-    await assert.rejects(openSecret(path, null, true), /broken\.secret: expected a secret of fingerprints/);
+    await assert.rejects(openSecret(path, null, true), (error) => {
+      assert.ok(error instanceof GenerateFileError, String(error));
+      assert.match(error.message, /broken\.secret: expected a secret of fingerprints/);
+      assert.match(error.message, message);
+      assert.ok(!Deno.inspect(error).includes(hidden), Deno.inspect(error));
+      return true;
+    });
   }
 });
