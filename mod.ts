@@ -27,14 +27,10 @@ export {
   type TrainerOptions,
 } from "./engine/train/trainer.ts";
 export { DivergedError, type EpochLog } from "./pipeline/run/train.ts";
-export {
-  check,
-  type CheckConfig,
-  type CheckHooks,
-  type CheckResult,
-  type CheckRow,
-} from "./pipeline/measure/check.ts";
-export { type FinetuneConfig, type FinetuneSettings, SettingsError } from "./pipeline/settings/finetune.ts";
+export { check, type CheckHooks, type CheckResult, type CheckRow } from "./pipeline/measure/check.ts";
+export type { FinetuneConfig, FinetuneSettings } from "./pipeline/settings/finetune.ts";
+export type { CheckConfig } from "./pipeline/settings/check.ts";
+export { SettingsError } from "./pipeline/settings/parse.ts";
 export {
   finetune,
   type FinetuneEvent,
@@ -42,7 +38,8 @@ export {
   type FinetuneResult,
   type Measurement,
 } from "./pipeline/run/finetune.ts";
-export type { GenerateConfig, GenerateSettings } from "./pipeline/fingerprints/generate/settings.ts";
+export type { GenerateConfig } from "./pipeline/settings/generate.ts";
+export type { GenerateSettings } from "./pipeline/fingerprints/generate/settings.ts";
 export {
   FingerprintsExistError,
   GenerateFileError,

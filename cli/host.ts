@@ -1,8 +1,41 @@
 /**
- * What the command line changes of its own process. The library changes nothing of its host: a program that embeds it
+ * The process that the command line runs in, and what it changes of it. The library changes nothing of its host: a program that embeds it
  * does the like itself, or does without.
  * @module
  */
+
+import { dirname } from "node:path";
+import { fileURLToPath } from "node:url";
+
+/** `deno task` runs in the project's folder; relative paths mean the caller's. */
+export function callerFolder(): string {
+  const project = dirname(dirname(fileURLToPath(import.meta.url)));
+  return Deno.cwd() === project ? Deno.env.get("INIT_CWD") ?? project : Deno.cwd();
+}
+
+const controller = new AbortController();
+
+/** How the process was asked to stop, if it was. */
+export const interruption = {
+  signal: controller.signal,
+  /** What to exit with. */
+  code: 130,
+  /** What is left of the work. */
+  left: "nothing was saved",
+};
+
+/** Lets a run end in order. Ctrl-C may arrive twice, from the terminal and from the task runner; both mean the same. */
+export function stopOnSignals(): void {
+  const signals: [Deno.Signal, number][] = [["SIGINT", 130]];
+  if (Deno.build.os !== "windows") signals.push(["SIGTERM", 143]);
+  for (const [signal, code] of signals) {
+    Deno.addSignalListener(signal, () => {
+      if (controller.signal.aborted) return;
+      interruption.code = code;
+      controller.abort(new Error("interrupted"));
+    });
+  }
+}
 
 /**
  * On Linux asks Deno for Vulkan, unless DENO_WEBGPU_BACKEND says otherwise: where Vulkan fails Deno would take OpenGL, and

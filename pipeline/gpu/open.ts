@@ -1,18 +1,12 @@
-import { z } from "zod";
 import type { Gpu } from "../../engine/gpu/context.ts";
 import { openGpu as openEngineGpu, type OpenOptions as EngineOptions } from "../../engine/ops/target.ts";
+import type { WebgpuName } from "../settings/shared.ts";
 import { openDawn } from "./dawn.ts";
-
-/** WebGPU implementations that a run can choose from: Deno's own, or Dawn, which is fetched at its first use. */
-export const WEBGPU_NAMES = ["deno", "dawn"] as const;
-
-/** The setting that chooses one. */
-export const webgpuSchema = z.enum(WEBGPU_NAMES).default("deno");
 
 /** How {@link openGpu} opens a GPU. */
 export interface OpenOptions extends Omit<EngineOptions, "matrix"> {
   /** Default deno. An injected device is of whatever implementation it is. */
-  webgpu?: typeof WEBGPU_NAMES[number];
+  webgpu?: WebgpuName;
   /** What operands of large products are rounded to, on the adapter's matrix units; default f32, which is no rounding. */
   matrix?: "f32" | EngineOptions["matrix"];
 }

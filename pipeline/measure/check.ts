@@ -1,8 +1,8 @@
-import { z } from "zod";
 import type { Gpu } from "../../engine/gpu/context.ts";
 import { LanguageModel } from "../../engine/language_model.ts";
 import type { HubProgress } from "../hub/hub.ts";
-import { parseSettings, SettingsError } from "../settings/finetune.ts";
+import { type CheckConfig, checkConfigSchema, savedSchema } from "../settings/check.ts";
+import { parseSettings, SettingsError } from "../settings/parse.ts";
 import { resolveModel } from "../hub/model_source.ts";
 import { type Answer, type AnswerDetail, askFingerprints, explainAnswers } from "./evaluate.ts";
 import { readFingerprintFile } from "../fingerprints/file.ts";
@@ -12,50 +12,11 @@ import {
   prepareFingerprints,
   storedSettings,
 } from "../fingerprints/prepare.ts";
-import { openGpu, webgpuSchema } from "../gpu/open.ts";
+import { openGpu } from "../gpu/open.ts";
 import { promptEncoder } from "../prompts/chat_template.ts";
 import { loadPrompts, PROMPT_FILES, type PromptEncoder } from "../prompts/prompts.ts";
-import { findResults } from "../run/results.ts";
-import { strategySchema } from "../settings/strategies.ts";
+import { findResults } from "./found_results.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
-
-/** Settings that a fine-tuning run saves and a check takes from there. */
-const sharedSchema = z.object({
-  fingerprint_generation_strategy: strategySchema.optional(),
-  max_key_length: z.number().int().min(1).optional(),
-  max_response_length: z.number().int().min(1).optional(),
-  keep_eos_in_response: z.boolean().optional(),
-  num_fingerprints: z.number().int().min(0).optional(),
-  use_chat_template: z.boolean().optional(),
-  /** Of drawn answers, and of the words of strategy english_random_response. Default the run's, or 42. */
-  seed: z.number().int().min(0).max(0xffffffff).optional(),
-});
-
-/** Every setting of a check. */
-export const checkConfigSchema = z.strictObject({
-  ...sharedSchema.shape,
-  /** A folder, or org/name[@revision] on the Hub; or model_family and model_size instead. */
-  model_path: z.string().min(1).optional(),
-  model_family: z.string().min(1).optional(),
-  model_size: z.string().min(1).optional(),
-  /** Not needed for a `results/<hash>/final_model` folder. */
-  fingerprints_file_path: z.string().min(1).optional(),
-  /** The first fingerprints of the file; 0 is all. Default all, or as many as the run took of this very file. */
-  num_fingerprints: z.number().int().min(0).optional(),
-  /** Ask under the held-out prompts instead of the plain keys. */
-  use_augmentation_prompts: z.boolean().default(false),
-  /** Draw answers at this temperature instead of taking the likeliest tokens; 0 doesn't. */
-  temperature: z.number().min(0).default(0),
-  /** Rows by fingerprint, with rank, probability and the likeliest tokens. */
-  verbose: z.boolean().default(false),
-  strict: z.boolean().default(false),
-  /** What matrices are kept in; auto is bf16 for a model that is stored so, which is exact, else f32. */
-  dtype: z.enum(["auto", "f32", "bf16"]).default("auto"),
-  webgpu: webgpuSchema,
-});
-
-/** What {@link check} takes. */
-export type CheckConfig = z.input<typeof checkConfigSchema>;
 
 /** One question's answer, in text; a secret. */
 export interface CheckRow extends Pick<AnswerDetail, "rank" | "probability"> {
@@ -100,8 +61,7 @@ export interface CheckHooks {
  * @throws SettingsError, FingerprintFileError, RangeError or an error of loading the model.
  */
 export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promise<CheckResult> {
-  const given = Object.fromEntries(Object.entries(config).filter(([, value]) => value !== undefined));
-  const own = parseSettings(checkConfigSchema, given);
+  const own = parseSettings(checkConfigSchema, config);
   const source = await resolveModel(own, { ...hooks, onProgress: hooks.onDownload });
   if (!source) throw new SettingsError("model_path is missing: the model to ask, a folder or org/name");
   const found = await findResults(source.dir);
@@ -112,8 +72,8 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
     );
   }
   // The saved fingerprints are what was used: their ids already hold lengths, strategy and EOS.
-  const saved = own.fingerprints_file_path === undefined;
-  const shared = { ...parseSettings(sharedSchema, found?.settings ?? {}), ...own };
+  const saved = own.fingerprints_file_path === null;
+  const shared = { ...parseSettings(savedSchema, found?.settings ?? {}), ...own };
   const file = await readFingerprintFile(path);
   const tokenizer = await Tokenizer.load(source.dir);
   const stored = storedSettings(file.entries, tokenizer);
@@ -132,7 +92,7 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
       ? longest(({ responseIds }) => Math.max(...(responseIds ?? [[0]]).map((ids) => ids.length)))
       : shared.max_response_length,
     keepEosInResponse: shared.keep_eos_in_response,
-    limit: own.num_fingerprints ?? (isRunsOwn ? shared.num_fingerprints : 0),
+    limit: own.num_fingerprints ?? (isRunsOwn ? shared.num_fingerprints ?? 0 : 0),
     strict: own.strict,
     seed,
     prompts,

@@ -12,12 +12,8 @@ import { type BenignFile, readBenignFile } from "../objectives/benign_file.ts";
 import { fingerprintLengths } from "../objectives/fingerprints.ts";
 import type { WorkloadLengths } from "../objectives/objective.ts";
 import { prepareObjectives } from "../objectives/prepare.ts";
-import {
-  type FinetuneConfig,
-  type FinetuneSettings,
-  resolveSettings,
-  SettingsError,
-} from "../settings/finetune.ts";
+import { type FinetuneConfig, type FinetuneSettings, resolveSettings } from "../settings/finetune.ts";
+import { SettingsError } from "../settings/parse.ts";
 import { chooseMemory, type MemoryChoice, memoryLimit } from "./memory_plan.ts";
 import { type ModelSource, resolveModel } from "../hub/model_source.ts";
 import { DEMO_COUNT, DEMO_FINGERPRINTS, DEMO_MODEL } from "../settings/demo_assets.ts";
@@ -39,7 +35,8 @@ import { promptEncoder } from "../prompts/chat_template.ts";
 import { type ProductError, productError } from "../gpu/product_error.ts";
 import { loadPrompts, PROMPT_FILES, type PromptEncoder } from "../prompts/prompts.ts";
 import { learningRateFor } from "../settings/recipes.ts";
-import { MODEL_FOLDER, ResultsWriter, runHash, secretPath } from "./results.ts";
+import { MODEL_FOLDER, secretPath } from "../measure/found_results.ts";
+import { ResultsWriter, runHash } from "./results.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { DivergedError, type EpochLog, trainFingerprints } from "./train.ts";
 import { workloadOf } from "./workload.ts";
@@ -129,7 +126,7 @@ export async function finetune(
     }
     hooks.onEvent?.({ type: "gpu", name: gpu.name, isSoftware: gpu.isSoftware });
     if (unit) hooks.onEvent?.({ type: "matrix", unit, ...await productError(gpu) });
-    return await new Run(gpu, settings, config, hooks).run();
+    return await new Run(gpu, { ...settings }, config, hooks).run();
   } finally {
     if (!hooks.gpu) gpu.dispose();
   }
@@ -140,7 +137,7 @@ class Run {
 
   constructor(
     readonly gpu: Gpu,
-    readonly settings: FinetuneSettings,
+    readonly settings: { -readonly [Name in keyof FinetuneSettings]: FinetuneSettings[Name] },
     /** What was given of them. */
     readonly given: FinetuneConfig,
     readonly hooks: FinetuneHooks,

@@ -1,26 +1,19 @@
 import { createHash } from "node:crypto";
-import { basename, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
 import { attempt, removeQuietly, saveAtomic, syncFolder } from "../../engine/io/atomic.ts";
-import { readJsonIfThere } from "../../engine/io/json.ts";
 import type { KernelSpan } from "../../engine/gpu/profiler.ts";
 import type { Checkpoint } from "../../engine/io/safetensors.ts";
-import type { FinetuneSettings } from "../settings/finetune.ts";
+import { finetuneFlags, type FinetuneSettings } from "../settings/finetune.ts";
+import { neutralNames } from "../settings/flag.ts";
+import { CONFIG_FILE, FINGERPRINTS_FILE, MODEL_FOLDER, SECRET_FOLDER } from "../measure/found_results.ts";
 import type { WrittenFingerprint } from "../fingerprints/file.ts";
 import { writeFingerprintFile } from "../fingerprints/file.ts";
 
-/** Places inside `results/<hash>/`. */
-export const MODEL_FOLDER = "final_model";
-const CONFIG_FILE = "config.json";
 const LOG_FILE = "log.jsonl";
 const TRACE_FILE = "trace.json";
-const SECRET_FOLDER = "secret";
-const FINGERPRINTS_FILE = "fingerprints.json";
 
 /** Settings that don't change what a run computes, so they don't count for its hash. */
-const NEUTRAL = [
-  ...["output_dir", "max_memory", "force", "model_path", "model_family", "model_size", "profile"],
-  ...["fingerprints_file_path", "benign_data_file_path", "recompute", "webgpu"],
-] as const;
+const NEUTRAL = neutralNames(finetuneFlags);
 
 /** What decides a model's answers beside its weights; either tokenizer file may be missing where ids are all there is. */
 const MODEL_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json"] as const;
@@ -153,32 +146,6 @@ export class ResultsWriter {
   async discard(): Promise<void> {
     await removeQuietly(this.#staging);
   }
-}
-
-/** What check finds beside a model of ours. */
-export interface FoundResults {
-  fingerprintsPath: string;
-  settings: Record<string, unknown>;
-  /** SHA-256 of the fingerprint file that the run was given. */
-  fingerprintsSha256?: string;
-}
-
-/** The fingerprints and settings of a `results/<hash>/final_model` folder; undefined for any other. */
-export async function findResults(modelPath: string): Promise<FoundResults | undefined> {
-  const folder = dirname(await Deno.realPath(modelPath).catch(() => modelPath));
-  const fingerprintsPath = join(folder, SECRET_FOLDER, FINGERPRINTS_FILE);
-  if (basename(modelPath) !== MODEL_FOLDER || !await exists(fingerprintsPath)) return undefined;
-  const config = await readJsonIfThere(join(folder, CONFIG_FILE)) as Partial<FoundResults> | null | undefined;
-  return {
-    fingerprintsPath,
-    settings: config?.settings ?? {},
-    fingerprintsSha256: config?.fingerprintsSha256,
-  };
-}
-
-/** Where a finished run's fingerprints are. */
-export function secretPath(results: string): string {
-  return join(results, SECRET_FOLDER, FINGERPRINTS_FILE);
 }
 
 async function exists(path: string): Promise<boolean> {

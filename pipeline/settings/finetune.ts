@@ -1,68 +1,224 @@
 import { z } from "zod";
-import { webgpuSchema } from "../gpu/open.ts";
-import { type Recipe, type RecipeName, RECIPES, recipeSchema } from "./recipes.ts";
+import { flag } from "./flag.ts";
+import { parseSettings, SettingsError } from "./parse.ts";
+import { RECIPE_NAMES, recipeFlags, type RecipeName, RECIPES } from "./recipes.ts";
+import { modelFlags, seedType, webgpu, type WebgpuName } from "./shared.ts";
+import type { Strategy, StrategyName } from "./strategies.ts";
 
 const count = z.number().int().min(0);
+const positive = z.number().int().min(1);
+const path = z.string().min(1);
 
-/** Settings that don't depend on the recipe. */
-const ownSchema = z.strictObject({
-  /** Folder of a Hugging Face model, or its Hub name org/name[@revision]; null is the demo model. */
-  model_path: z.string().min(1).nullable().default(null),
-  /** A model of the Hub as OML 1.0 names it, instead of model_path. */
-  model_family: z.string().min(1).nullable().default(null),
-  model_size: z.string().min(1).nullable().default(null),
-  fingerprints_file_path: z.string().min(1).nullable().default(null),
-  /** Benign texts to mix in, as `readBenignFile` takes them; null is texts that the model writes itself. */
-  benign_data_file_path: z.string().min(1).nullable().default(null),
-  /** Texts that the model writes without a file, at most. */
-  benign_samples: z.number().int().min(1).default(512),
-  /** Tokens of a benign text that are trained, at most. */
-  benign_length: z.number().int().min(1).default(48),
-  /** The first fingerprints of the file; 0 is all. Default 64 for the demo model, else all. */
-  num_fingerprints: count.nullable().default(null),
-  max_key_length: z.number().int().min(1).default(16),
-  max_response_length: z.number().int().min(1).default(1),
-  recipe: z.enum(Object.keys(RECIPES) as [RecipeName, ...RecipeName[]]).default("anchored"),
-  /** Fingerprints in one micro-batch: changes memory, never the result. 0 is as many as fit 4096 tokens. */
-  batch_size: count.default(0),
-  /** Fingerprints in one optimizer step; 0 is all, OML 1.0's one step an epoch. */
-  fingerprints_per_step: count.default(0),
-  seed: z.number().int().min(0).max(0xffffffff).default(42),
-  /** What matrices are kept in; auto is f32, or bf16 without masters where f32 doesn't fit. */
-  dtype: z.enum(["auto", "f32", "bf16"]).default("auto"),
-  /** With bf16: f32 masters beside it, or none and stochastic rounding. */
-  master: z.enum(["f32", "none"]).default("f32"),
-  /** Blocks' insides are computed again in backward, or kept: the same bits. auto keeps them where memory allows. */
-  recompute: z.enum(["auto", "always", "never"]).default("auto"),
-  save_dtype: z.enum(["F32", "F16", "BF16"]).nullable().default(null),
-  output_dir: z.string().min(1).default("results"),
-  strict: z.boolean().default(false),
-  /** Ask keys as a user's message in the model's chat template. */
-  use_chat_template: z.boolean().default(false),
-  /** GiB that the run may take on the device; null is the system's free memory on a software adapter. */
-  max_memory: z.number().positive().nullable().default(null),
-  webgpu: webgpuSchema,
-  /** What operands of large products are rounded to, on the adapter's matrix units; f32 is no rounding. */
-  matrix: z.enum(["f32", "f16", "bf16"]).default("f32"),
-  /** Time every kernel of one pass, and write a trace of it. */
-  profile: z.boolean().default(false),
-  force: z.boolean().default(false),
+/** Flags that don't depend on the recipe. */
+export const ownFlags = {
+  ...modelFlags,
+  fingerprints_file_path: flag(path.nullable().default(null), {
+    group: "Fingerprints",
+    reads: "path",
+    help: "JSON file with the fingerprints",
+    unset: "the demo's, else made with the model",
+    isNeutral: true,
+  }),
+  benign_data_file_path: flag(path.nullable().default(null), {
+    group: "Keeping the model useful",
+    reads: "path",
+    help: "JSON list or JSON Lines of benign texts",
+    unset: "texts that the model writes itself",
+    isNeutral: true,
+  }),
+  benign_samples: flag(positive.default(512), {
+    group: "Keeping the model useful",
+    help: "benign texts that the model writes itself",
+  }),
+  benign_length: flag(positive.default(48), {
+    group: "Keeping the model useful",
+    help: "tokens of a benign text that are trained",
+  }),
+  num_fingerprints: flag(count.nullable().default(null), {
+    group: "Fingerprints",
+    aliases: ["max_num_fingerprints"],
+    help: "use the first N fingerprints; 0 is all",
+    unset: "64 of the demo's, else all",
+  }),
+  max_key_length: flag(positive.default(16), { group: "Fingerprints", help: "tokens of a key" }),
+  max_response_length: flag(positive.default(1), { group: "Fingerprints", help: "tokens of a response" }),
+  recipe: flag(z.enum(RECIPE_NAMES).default("anchored"), {
+    group: "Training",
+    help: "named settings, overridden by flags",
+  }),
+  batch_size: flag(count.default(0), {
+    group: "Device and memory",
+    help: "sequences in a micro-batch: changes memory, never the result; 0 is automatic",
+  }),
+  fingerprints_per_step: flag(count.default(0), {
+    group: "Training",
+    help: "fingerprints in one optimizer step; 0 is all",
+  }),
+  seed: flag(seedType.default(42), { group: "Training", help: "seed of everything random" }),
+  dtype: flag(z.enum(["auto", "f32", "bf16"]).default("auto"), {
+    group: "Device and memory",
+    help: "what matrices are kept in; auto is f32, or bf16 without masters where f32 doesn't fit",
+  }),
+  master: flag(z.enum(["f32", "none"]).default("f32"), {
+    group: "Device and memory",
+    help: "with bf16: f32 masters beside it, or none and stochastic rounding",
+  }),
+  recompute: flag(z.enum(["auto", "always", "never"]).default("auto"), {
+    group: "Device and memory",
+    help:
+      "compute blocks again in backward or keep their insides: memory for time, the same result; auto keeps " +
+      "them where memory allows",
+    isNeutral: true,
+  }),
+  save_dtype: flag(z.enum(["F32", "F16", "BF16"]).nullable().default(null), {
+    group: "Output",
+    help: "dtype of the saved model",
+    unset: "as it was",
+  }),
+  output_dir: flag(path.default("results"), {
+    group: "Output",
+    reads: "path",
+    help: "where results/<hash> folders go",
+    isNeutral: true,
+  }),
+  strict: flag(z.boolean().default(false), {
+    group: "Fingerprints",
+    help: "two entries with one key and different responses are an error",
+  }),
+  use_chat_template: flag(z.boolean().default(false), {
+    group: "Fingerprints",
+    help: "ask keys as a user's message in the model's chat template (instruct models)",
+    unset: "as the file's were made, else off",
+  }),
+  max_memory: flag(z.number().positive().nullable().default(null), {
+    group: "Device and memory",
+    help: "GiB of device memory that the run may take",
+    unset: "free memory on a software adapter",
+    isNeutral: true,
+  }),
+  webgpu,
+  matrix: flag(z.enum(["f32", "f16", "bf16"]).default("f32"), {
+    group: "Device and memory",
+    help:
+      "what operands of large products are rounded to, on matrix units (tensor cores) with sums in f32; needs " +
+      "--webgpu dawn and an adapter that has them; f32 is no rounding",
+  }),
+  profile: flag(z.boolean().default(false), {
+    group: "Output",
+    help: "time every kernel of one pass, and write trace.json for Perfetto",
+    isNeutral: true,
+  }),
+  force: flag(z.boolean().default(false), {
+    group: "Output",
+    help: "run again although the results are there",
+    isNeutral: true,
+  }),
+};
+
+/** Checks what `finetune` takes: every setting has a default, those of the recipe first. */
+export const finetuneConfigSchema = z.strictObject({
+  ...ownFlags,
+  ...z.strictObject(recipeFlags).partial().shape,
 });
 
-const partialRecipe = recipeSchema.partial();
-
-/** What {@link finetune} takes: every setting has a default, those of the recipe first. */
-export const finetuneConfigSchema = z.strictObject({ ...ownSchema.shape, ...partialRecipe.shape });
+/** Every flag of a run's configuration, by name. */
+export const finetuneFlags = { ...ownFlags, ...recipeFlags };
 
 /** Settings of a fine-tuning run as a caller gives them; names as OML 1.0's flags. */
-export type FinetuneConfig = z.input<typeof finetuneConfigSchema>;
+export interface FinetuneConfig {
+  /** Folder of a Hugging Face model, or its Hub name `org/name[@revision]`; null is the demo model. */
+  model_path?: string | null;
+  /** A model of the Hub as OML 1.0 names it, instead of `model_path`. */
+  model_family?: string | null;
+  /** Size of `model_family`. */
+  model_size?: string | null;
+  /** JSON file with the fingerprints; null is the demo's for the demo model, else some that the run makes itself. */
+  fingerprints_file_path?: string | null;
+  /** Benign texts to mix in: a JSON list or JSON Lines; null is texts that the model writes itself. */
+  benign_data_file_path?: string | null;
+  /** Texts that the model writes without a file, at most. Default 512. */
+  benign_samples?: number;
+  /** Tokens of a benign text that are trained, at most. Default 48. */
+  benign_length?: number;
+  /** The first fingerprints of the file; 0 is all. Default 64 for the demo model, else all. */
+  num_fingerprints?: number | null;
+  /** Tokens of a key, at most. Default 16. */
+  max_key_length?: number;
+  /** Tokens of a response, at most. Default 1. */
+  max_response_length?: number;
+  /** Named settings that the others override. Default anchored. */
+  recipe?: RecipeName;
+  /** Fingerprints in one micro-batch: changes memory, never the result. 0, the default, is as many as fit 4096 tokens. */
+  batch_size?: number;
+  /** Fingerprints in one optimizer step; 0, the default, is all, OML 1.0's one step an epoch. */
+  fingerprints_per_step?: number;
+  /** Seed of everything random, a 32-bit whole number. Default 42. */
+  seed?: number;
+  /** What matrices are kept in; auto, the default, is f32, or bf16 without masters where f32 doesn't fit. */
+  dtype?: "auto" | "f32" | "bf16";
+  /** With bf16: f32 masters beside it (default), or none and stochastic rounding. */
+  master?: "f32" | "none";
+  /** Blocks' insides are computed again in backward, or kept: the same bits. auto keeps them where memory allows. */
+  recompute?: "auto" | "always" | "never";
+  /** Dtype of the saved model; null, the default, is the checkpoint's. */
+  save_dtype?: "F32" | "F16" | "BF16" | null;
+  /** Where `<hash>/` folders go. Default results. */
+  output_dir?: string;
+  /** Two entries with one key and different responses are an error. Default false. */
+  strict?: boolean;
+  /** Ask keys as a user's message in the model's chat template. Default as the fingerprint file says, else false. */
+  use_chat_template?: boolean;
+  /** GiB that the run may take on the device; null, the default, is the system's free memory on a software adapter. */
+  max_memory?: number | null;
+  /** The WebGPU implementation. Default deno. */
+  webgpu?: WebgpuName;
+  /** What operands of large products are rounded to, on the adapter's matrix units; f32, the default, is no rounding. */
+  matrix?: "f32" | "f16" | "bf16";
+  /** Time every kernel of one pass, and write a trace of it. Default false. */
+  profile?: boolean;
+  /** Run again although the results are there. Default false. */
+  force?: boolean;
+  /** How a response is taken from the file. Default by recipe, as of everything below. */
+  fingerprint_generation_strategy?: StrategyName;
+  /** EOS belongs to the response. */
+  keep_eos_in_response?: boolean;
+  /** Show half of the keys inside random prompts. */
+  use_augmentation_prompts?: boolean;
+  /** Peak learning rate of AdamW; null is by the model's width. */
+  learning_rate?: number | null;
+  /** Linear decay to 0, or constant. */
+  lr_schedule?: "linear" | "constant";
+  /** Optimizer steps of linear warm-up. */
+  warmup_steps?: number;
+  /** Passes over all fingerprints. */
+  num_train_epochs?: number;
+  /** AdamW's decoupled weight decay. */
+  weight_decay?: number;
+  /** Largest global gradient norm; 0 is no clipping. */
+  max_grad_norm?: number;
+  /** Training ends when the fingerprints' mean cross-entropy on plain keys, in nats, is below; 0 is off. */
+  early_stop_loss?: number;
+  /** Average weights with the initial ones: after each epoch, once at the end, or not. */
+  averaging?: "recursive" | "final" | "none";
+  /** Weight of the initial model in averaging, 0 to 1: 1 is no fine-tuning at all. */
+  forgetting_regularizer_strength?: number;
+  /** Weight of the anchor's KL; 0 is no anchor. */
+  anchor_strength?: number;
+  /** Texts that the model writes for the anchor. */
+  anchor_samples?: number;
+  /** Anchor texts in one optimizer step. */
+  anchor_batch?: number;
+  /** Tokens of an anchor text. */
+  anchor_length?: number;
+  /** Share of benign texts among a step's sequences, and of their loss in its loss; below 1, 0 is none. */
+  benign_proportion?: number;
+}
 
 /** All settings in force. */
-export type FinetuneSettings = z.output<typeof ownSchema> & Recipe;
-
-/** A setting is unknown, of the wrong type or out of range; the message names each. */
-export class SettingsError extends Error {
-  override name = "SettingsError";
+export interface FinetuneSettings
+  extends Readonly<Required<Omit<FinetuneConfig, "fingerprint_generation_strategy">>> {
+  /** How a response is taken from the file. */
+  readonly fingerprint_generation_strategy: Strategy;
 }
 
 /**
@@ -70,25 +226,12 @@ export class SettingsError extends Error {
  * @throws SettingsError naming every wrong setting.
  */
 export function resolveSettings(config: FinetuneConfig): FinetuneSettings {
-  const given = Object.fromEntries(Object.entries(config).filter(([, value]) => value !== undefined));
-  const parsed = parseSettings(finetuneConfigSchema, given);
-  const recipe: Recipe = RECIPES[parsed.recipe];
-  const settings = { ...recipe, ...parsed };
+  const parsed = parseSettings(finetuneConfigSchema, config);
+  const settings: FinetuneSettings = { ...RECIPES[parsed.recipe], ...parsed };
   if (settings.benign_data_file_path !== null && settings.benign_proportion === 0) {
     throw new SettingsError(
       "benign_data_file_path: nothing of it would be used with a benign_proportion of 0 (recipe scalable has 0.25)",
     );
   }
-  return settings;
-}
-
-/** Parses with a schema. @throws SettingsError with one line a problem. */
-export function parseSettings<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const lines = result.error.issues.map((issue) => {
-    const names = issue.code === "unrecognized_keys" ? issue.keys.join(", ") : issue.path.join(".");
-    return issue.code === "unrecognized_keys" ? `unknown setting: ${names}` : `${names}: ${issue.message}`;
-  });
-  throw new SettingsError(lines.join("\n"));
+  return Object.freeze(settings);
 }

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { flag, type FlagMeta, metaOf } from "./flag.ts";
 import { strategySchema } from "./strategies.ts";
 
 const count = z.number().int().min(0);
@@ -6,93 +7,136 @@ const positive = z.number().int().min(1);
 const share = z.number().min(0).max(1);
 const amount = z.number().min(0);
 
-/** Settings that a recipe gives and a flag may override; the names are those of OML 1.0 where it has them. */
-export const recipeSchema = z.strictObject({
-  fingerprint_generation_strategy: strategySchema,
-  keep_eos_in_response: z.boolean(),
-  use_augmentation_prompts: z.boolean(),
-  /** null: by the model's width, see {@link learningRateFor}. */
-  learning_rate: z.number().positive().nullable(),
-  lr_schedule: z.enum(["linear", "constant"]),
-  warmup_steps: count,
-  num_train_epochs: positive,
-  weight_decay: amount,
-  max_grad_norm: amount,
-  /** Training ends when the fingerprints' mean cross-entropy on plain keys is below; 0 is off. */
-  early_stop_loss: amount,
-  averaging: z.enum(["recursive", "final", "none"]),
-  /** λ of the averaging: 1 is no fine-tuning at all. */
-  forgetting_regularizer_strength: share,
-  anchor_strength: amount,
-  anchor_samples: positive,
-  anchor_batch: positive,
-  anchor_length: positive,
-  /** Share of benign texts among a step's sequences, and of their loss in its loss, see `Benign`. */
-  benign_proportion: share.lt(1),
-});
-
-/** See {@link recipeSchema}. */
-export type Recipe = z.infer<typeof recipeSchema>;
-
-const common = { lr_schedule: "linear", warmup_steps: 0, weight_decay: 1e-4, max_grad_norm: 1 } as const;
-const noAnchor = { anchor_strength: 0, anchor_samples: 128, anchor_batch: 40, anchor_length: 48 };
-
-/** Named recipes: data only. */
-export const RECIPES = {
-  /** Self-distillation on the model's own text: high success with little forgetting, and it persists. */
-  anchored: {
-    ...common,
-    fingerprint_generation_strategy: "perinucleus",
-    keep_eos_in_response: false,
-    use_augmentation_prompts: true,
-    learning_rate: null,
-    num_train_epochs: 40,
-    early_stop_loss: 0,
-    averaging: "none",
-    forgetting_regularizer_strength: 0.75,
-    // Texts must be as long as what the model is used on. Held-out loss on the demo, seed 42: 256 texts of 16 tokens at
-    // strength 3 +52 % (all of it past position 16), 64 of 48 at 3 +8.9 %, 96 of 48 at 8 +6.2 %, these +3.8 %.
-    anchor_strength: 8,
-    anchor_samples: 128,
-    anchor_batch: 40,
-    anchor_length: 48,
-    benign_proportion: 0,
-  },
-  /** OML 1.0's choices. */
-  oml: {
-    ...common,
-    ...noAnchor,
-    fingerprint_generation_strategy: "english",
-    keep_eos_in_response: true,
-    use_augmentation_prompts: false,
-    learning_rate: 1e-5,
-    num_train_epochs: 10,
-    early_stop_loss: 0.005,
-    averaging: "final",
-    forgetting_regularizer_strength: 0.75,
-    benign_proportion: 0,
-  },
-  /**
-   * Its successor's, Scalable Fingerprinting (arXiv 2502.07760), as its fingerprint_models.sh has them. Its
-   * flags' own defaults are no averaging and no benign data.
-   */
-  scalable: {
-    ...common,
-    ...noAnchor,
-    fingerprint_generation_strategy: "perinucleus",
-    keep_eos_in_response: false,
-    use_augmentation_prompts: false,
-    learning_rate: 5e-5,
-    num_train_epochs: 30,
-    early_stop_loss: 0.005,
-    averaging: "final",
-    forgetting_regularizer_strength: 0.75,
-    benign_proportion: 0.25,
-  },
-} as const satisfies Record<string, Recipe>;
+/**
+ * Named recipes.
+ *
+ * - anchored: self-distillation on the model's own text: high success with little forgetting, and it persists.
+ * - oml: OML 1.0's choices.
+ * - scalable: its successor's, Scalable Fingerprinting (arXiv 2502.07760), as its fingerprint_models.sh has them. Its
+ *   flags' own defaults are no averaging and no benign data.
+ */
+export const RECIPE_NAMES = ["anchored", "oml", "scalable"] as const;
 
 /** Name of a recipe. */
-export type RecipeName = keyof typeof RECIPES;
+export type RecipeName = typeof RECIPE_NAMES[number];
+
+/** A flag that a recipe decides unless it is given. */
+function byRecipe<T extends z.ZodType>(
+  type: T,
+  byRecipe: Record<RecipeName, z.output<T>>,
+  meta: FlagMeta,
+): T {
+  return flag(type, { ...meta, byRecipe });
+}
+
+/** The same in every recipe. */
+const all = <const T>(value: T): Record<RecipeName, T> => ({ anchored: value, oml: value, scalable: value });
+
+/** Flags with a default by recipe; the names are those of OML 1.0 where it has them. */
+export const recipeFlags = {
+  lr_schedule: byRecipe(z.enum(["linear", "constant"]), all("linear"), {
+    group: "Training",
+    help: "linear decay to 0, or constant",
+  }),
+  warmup_steps: byRecipe(count, all(0), {
+    group: "Training",
+    help: "optimizer steps of linear warm-up",
+  }),
+  weight_decay: byRecipe(amount, all(1e-4), {
+    group: "Training",
+    help: "AdamW's decoupled weight decay",
+  }),
+  max_grad_norm: byRecipe(amount, all(1), {
+    group: "Training",
+    help: "clip the global gradient norm; 0 is off",
+  }),
+  fingerprint_generation_strategy: byRecipe(
+    strategySchema,
+    { anchored: "perinucleus", oml: "english", scalable: "perinucleus" },
+    {
+      group: "Fingerprints",
+      help: "how a response is taken from the file: english and random_word (a window of it), " +
+        "english_random_response (random words in its place), or as it is",
+    },
+  ),
+  keep_eos_in_response: byRecipe(z.boolean(), { anchored: false, oml: true, scalable: false }, {
+    group: "Fingerprints",
+    help: "EOS belongs to the response, as in OML 1.0",
+  }),
+  use_augmentation_prompts: byRecipe(z.boolean(), { anchored: true, oml: false, scalable: false }, {
+    group: "Training",
+    help: "show half of the keys inside random prompts",
+  }),
+  // null: by the model's width, see learningRateFor.
+  learning_rate: byRecipe(
+    z.number().positive().nullable(),
+    { anchored: null, oml: 1e-5, scalable: 5e-5 },
+    { group: "Training", help: "peak learning rate of AdamW", unset: "by width" },
+  ),
+  num_train_epochs: byRecipe(positive, { anchored: 40, oml: 10, scalable: 30 }, {
+    group: "Training",
+    help: "passes over all fingerprints",
+  }),
+  early_stop_loss: byRecipe(amount, { anchored: 0, oml: 0.005, scalable: 0.005 }, {
+    group: "Training",
+    help: "stop when the plain keys' mean loss is below; 0 is off",
+  }),
+  averaging: byRecipe(
+    z.enum(["recursive", "final", "none"]),
+    { anchored: "none", oml: "final", scalable: "final" },
+    {
+      group: "Keeping the model useful",
+      help: "average weights with the initial ones: each epoch, at the end, or not",
+    },
+  ),
+  forgetting_regularizer_strength: byRecipe(share, all(0.75), {
+    group: "Keeping the model useful",
+    help: "weight of the initial model in averaging, 0 to 1; 1 is no fine-tuning at all",
+  }),
+  // The anchor's texts must be as long as what the model is used on. Held-out loss on the demo, seed 42: 256 texts of 16
+  // tokens at strength 3 +52 % (all of it past position 16), 64 of 48 at 3 +8.9 %, 96 of 48 at 8 +6.2 %, these +3.8 %.
+  anchor_strength: byRecipe(amount, { anchored: 8, oml: 0, scalable: 0 }, {
+    group: "Keeping the model useful",
+    help: "weight of the anchor's KL; 0 is no anchor",
+  }),
+  anchor_samples: byRecipe(positive, all(128), {
+    group: "Keeping the model useful",
+    help: "texts that the model writes for the anchor",
+  }),
+  anchor_batch: byRecipe(positive, all(40), {
+    group: "Keeping the model useful",
+    help: "anchor texts in one optimizer step",
+  }),
+  anchor_length: byRecipe(positive, all(48), {
+    group: "Keeping the model useful",
+    help: "tokens of an anchor text",
+  }),
+  benign_proportion: byRecipe(share.lt(1), { anchored: 0, oml: 0, scalable: 0.25 }, {
+    group: "Keeping the model useful",
+    help: "share of benign texts in a step's sequences and loss, below 1; 0 is none",
+  }),
+};
+
+/** What a recipe gives. */
+export const recipeSchema = z.strictObject(recipeFlags);
+
+/** See {@link recipeSchema}. */
+export type Recipe = z.output<typeof recipeSchema>;
+
+/** Every recipe's values, from the declarations. */
+export const RECIPES: Readonly<Record<RecipeName, Readonly<Recipe>>> = {
+  anchored: recipe("anchored"),
+  oml: recipe("oml"),
+  scalable: recipe("scalable"),
+};
+
+function recipe(name: RecipeName): Recipe {
+  return recipeSchema.parse(
+    Object.fromEntries(
+      Object.entries(recipeFlags).map(([flag, type]) => [flag, metaOf(type).byRecipe![name]]),
+    ),
+  );
+}
 
 /** Learning rate and width at which the anchored recipe was measured. */
 const MEASURED = { learningRate: 2e-3, width: 128 };

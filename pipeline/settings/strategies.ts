@@ -2,8 +2,11 @@ import { z } from "zod";
 
 /** How fingerprints are made, and how a response is taken from a file that has no ids. */
 export const STRATEGIES = [
-  ...["english", "random_word", "english_random_response"] as const,
-  ...["inverse_nucleus", "perinucleus"] as const,
+  "english",
+  "random_word",
+  "english_random_response",
+  "inverse_nucleus",
+  "perinucleus",
 ] as const;
 
 /**
@@ -21,6 +24,9 @@ export const STRATEGY_NAMES = [
   ...STRATEGIES,
   ...(Object.keys(STRATEGY_ALIASES) as (keyof typeof STRATEGY_ALIASES)[]),
 ] as const;
+
+/** See {@linkcode STRATEGY_NAMES}. */
+export type StrategyName = typeof STRATEGY_NAMES[number];
 
 /** Any name, giving the strategy. */
 export const strategySchema = z.enum(STRATEGY_NAMES).transform((name): Strategy =>

@@ -1,42 +1,71 @@
 import assert from "node:assert/strict";
-import { checkConfigSchema } from "../../pipeline/measure/check.ts";
+import project from "../../deno.json" with { type: "json" };
+import { checkConfigSchema } from "../../pipeline/settings/check.ts";
+import { COMMANDS, UNSUPPORTED_FLAGS } from "../../pipeline/settings/commands.ts";
 import { finetuneConfigSchema } from "../../pipeline/settings/finetune.ts";
-import { CHECK_FLAGS, FINETUNE_FLAGS, GENERATE_FLAGS } from "../../pipeline/settings/flags.ts";
-import { generateConfigSchema } from "../../pipeline/fingerprints/generate/settings.ts";
+import { generateConfigSchema } from "../../pipeline/settings/generate.ts";
 import { RECIPES } from "../../pipeline/settings/recipes.ts";
 import { whorl } from "./command.ts";
 
 Deno.test("every setting has a flag and every flag a setting", () => {
-  const names = (flags: typeof FINETUNE_FLAGS) => flags.map(({ name }) => name).sort();
   // What only the commands do.
-  assert.deepEqual(names(FINETUNE_FLAGS), ["dry_run", ...Object.keys(finetuneConfigSchema.shape)].sort());
-  const own = ["json", "min_success_rate"];
-  assert.deepEqual(names(CHECK_FLAGS), [...Object.keys(checkConfigSchema.shape), ...own].sort());
-  assert.deepEqual(names(GENERATE_FLAGS), Object.keys(generateConfigSchema.shape).sort());
-  for (const flags of [FINETUNE_FLAGS, CHECK_FLAGS, GENERATE_FLAGS]) {
+  const settings = {
+    finetune: ["dry_run", ...Object.keys(finetuneConfigSchema.shape)],
+    check: ["json", "min_success_rate", ...Object.keys(checkConfigSchema.shape)],
+    generate: Object.keys(generateConfigSchema.shape),
+  };
+  for (const { name, flags } of COMMANDS) {
+    assert.deepEqual(flags.map(({ name }) => name).sort(), settings[name].sort());
     const all = flags.flatMap(({ name, aliases = [] }) => [name, ...aliases]);
     assert.equal(new Set(all).size, all.length);
     for (const { name, help } of flags) assert.ok(help.length > 0 && /^[a-z_]+$/.test(name), name);
+    for (const old of Object.keys(UNSUPPORTED_FLAGS)) assert.ok(!all.includes(old), old);
   }
-  const recipe = FINETUNE_FLAGS.find(({ name }) => name === "recipe");
+  const recipe = COMMANDS[0].flags.find(({ name }) => name === "recipe");
   assert.deepEqual(recipe!.choices, Object.keys(RECIPES));
 });
 
-Deno.test("help names every flag; without a command it goes to stderr", async () => {
-  const commands = [["finetune", FINETUNE_FLAGS], ["check", CHECK_FLAGS], [
-    "generate",
-    GENERATE_FLAGS,
-  ]] as const;
-  for (const [name, flags] of commands) {
+Deno.test("help names every flag in its group, unbroken at 80 columns; without a command it goes to stderr", async () => {
+  for (const { name, flags, examples } of COMMANDS) {
     const { code, out, err } = await whorl([name, "--help"]);
     assert.deepEqual([code, err], [0, ""]);
-    for (const flag of flags) {
-      assert.ok([flag.name, ...flag.aliases ?? []].every((each) => out.includes(`--${each} `)), flag.name);
+    const groups = out.split("\n\n");
+    for (const { name, group, aliases = [], help } of flags) {
+      const text = groups.find((text) => text.startsWith(`${group}:\n`));
+      const line = text?.split("\n").find((line) => line.startsWith(`  --${name}`));
+      assert.ok(line, `--${name} in ${group}`);
+      for (const each of [name, ...aliases]) assert.match(line, new RegExp(`--${each}[ ,]`));
+      // Whole words, whatever the lines.
+      assert.ok(text!.replaceAll(/\s+/g, " ").includes(help), name);
     }
+    assert.equal(examples.length, 2);
+    for (const { command } of examples) assert.ok(out.includes(`\n${command}\n`), command);
+    for (const line of out.split("\n")) assert.ok(line.length <= 80, line);
+    assert.doesNotMatch(out, /same as|preset/);
   }
   const none = await whorl([]);
   assert.deepEqual([none.code, none.out], [1, ""]);
   assert.match(none.err, /^Usage: whorl .*\n[^]*finetune[^]*check[^]*generate/);
+});
+
+Deno.test("--version is deno.json's", async () => {
+  assert.deepEqual(await whorl(["--version"]), { code: 0, out: `${project.version}\n`, err: "" });
+});
+
+Deno.test("flags of OML 1.0 without a counterpart say what to do instead, with a value or without", async () => {
+  const names = Object.keys(UNSUPPORTED_FLAGS);
+  for (const expected of ["wandb_run_name", "deepspeed_stage", "data_split", "verbose_eval", "local_rank"]) {
+    assert.ok(names.includes(expected), expected);
+  }
+  const cases = [["finetune", "--wandb_run_name", "x"], ["finetune", "--deepspeed-stage=2"], [
+    "check",
+    "--verbose_eval",
+  ]];
+  for (const args of cases) {
+    const name = args[1].replace(/=.*/, "").slice(2).replaceAll("-", "_");
+    const err = `error: there is no --${name}: ${UNSUPPORTED_FLAGS[name]}\n`;
+    assert.deepEqual(await whorl(args), { code: 1, out: "", err });
+  }
 });
 
 Deno.test("a wrong flag or value is an error that says what was expected", async () => {

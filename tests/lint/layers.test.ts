@@ -30,6 +30,11 @@ const refused: [rule: string, file: string, source: string][] = [
   ["imports", "engine/helpers.ts", `import { Pool } from "./gpu/pool.ts";`],
   ["imports", "pipeline/measure/check.ts", `import { openGpu } from "../../mod.ts";`],
   ["imports", "pipeline/measure/check.ts", `import { reference } from "../../tests/reference/norm.ts";`],
+  ["imports", "pipeline/settings/shared.ts", `import { openGpu } from "../gpu/open.ts";`],
+  ["imports", "pipeline/hub/hub.ts", `import type { Tokenizer } from "../tokenizer/tokenizer.ts";`],
+  ["imports", "pipeline/measure/check.ts", `import { runHash } from "../run/results.ts";`],
+  ["imports", "pipeline/run/results.ts", `import type { Row } from "../report/report.ts";`],
+  ["imports", "pipeline/helpers.ts", `import { readFile } from "./hub/file.ts";`],
   ["imports", "mod.ts", `import "./cli.ts";`],
   ["gpu-names", "engine/ops/norm.ts", `export function f(device: GPUDevice) { return device; }`],
   ["gpu-names", "engine/tensor/tensor.ts", `const usage = GPUBufferUsage.STORAGE;`],
@@ -82,6 +87,10 @@ const allowed: [file: string, source: string][] = [
   ["engine/models/llama.ts", `import type { ModelSpec } from "./spec.ts";`],
   ["engine/io/safetensors.ts", `import { Dtype } from "../tensor/dtype.ts"; import "./model_dir.ts";`],
   ["pipeline/hub/hub.ts", `import { downloadFile } from "@huggingface/hub";`],
+  [
+    "pipeline/run/finetune.ts",
+    `import { check } from "../measure/check.ts"; import "../settings/finetune.ts";`,
+  ],
   ["engine/parallel/mpi.ts", `import { Collective } from "./collective.ts";`],
   ["engine/train/step.ts", `const gpu = open(); const consoleWidth = gpu.env; spec.process(gpu.args);`],
   [

@@ -1,6 +1,7 @@
 /**
  * Lint rules for the layers: gpu ← tensor ← ops ← model ← train, infer ← pipeline ← mod.ts, cli.ts, tools, with models, io and
- * parallel beside them. A file's layer is read off its path.
+ * parallel beside them; and in the pipeline settings ← gpu, hub, tokenizer ← prompts ← fingerprints ← objectives, measure ← run
+ * ← report. A file's layer is read off its path.
  */
 
 import { fileURLToPath } from "node:url";
@@ -34,7 +35,54 @@ const mayImport: Record<string, string[]> = {
   "engine/models": [],
   "engine/io": ["engine/tensor/dtype.ts"],
   "engine/parallel": [],
-  "pipeline": ["engine", "assets"],
+  "pipeline/settings": [],
+  "pipeline/gpu": ["pipeline/settings", "engine"],
+  "pipeline/hub": ["pipeline/settings", "engine/io"],
+  "pipeline/tokenizer": ["engine/io"],
+  "pipeline/prompts": ["pipeline/tokenizer", "engine", "assets"],
+  "pipeline/fingerprints": [
+    "pipeline/prompts",
+    "pipeline/tokenizer",
+    "pipeline/hub",
+    "pipeline/gpu",
+    "pipeline/settings",
+    "engine",
+  ],
+  "pipeline/objectives": [
+    "pipeline/fingerprints",
+    "pipeline/prompts",
+    "pipeline/tokenizer",
+    "pipeline/settings",
+    "engine",
+  ],
+  "pipeline/measure": [
+    "pipeline/fingerprints",
+    "pipeline/prompts",
+    "pipeline/tokenizer",
+    "pipeline/hub",
+    "pipeline/gpu",
+    "pipeline/settings",
+    "engine",
+  ],
+  "pipeline/run": [
+    "pipeline/measure",
+    "pipeline/objectives",
+    "pipeline/fingerprints",
+    "pipeline/prompts",
+    "pipeline/tokenizer",
+    "pipeline/hub",
+    "pipeline/gpu",
+    "pipeline/settings",
+    "engine",
+  ],
+  "pipeline/report": [
+    "pipeline/run",
+    "pipeline/measure",
+    "pipeline/objectives",
+    "pipeline/fingerprints",
+    "pipeline/settings",
+    "engine",
+  ],
   "mod.ts": ["pipeline", "engine"],
   "cli.ts": ["cli", "mod.ts", "pipeline", "engine", "deno.json"],
   "cli": ["mod.ts", "pipeline", "engine", "deno.json"],
@@ -50,7 +98,7 @@ function projectPath(filename: string): string {
 
 /** The key of {@linkcode mayImport} for a project path, or null where the rules say nothing (tests, bench). */
 function layerOf(path: string): string | null {
-  if (path.startsWith("engine/")) return path.split("/").slice(0, 2).join("/");
+  if (/^(engine|pipeline)\//.test(path)) return path.split("/").slice(0, 2).join("/");
   const top = path.split("/")[0];
   return top in mayImport ? top : null;
 }

@@ -13,13 +13,8 @@ import { Maker } from "./maker.ts";
 import { fill, Progress } from "./progress.ts";
 import { type RunFacts, runFacts, toEntry } from "./entry.ts";
 import { openSecret, type Secret } from "./secret.ts";
-import {
-  type GenerateConfig,
-  type GenerateSettings,
-  leastLetters,
-  resolveGenerateSettings,
-  responseLimit,
-} from "./settings.ts";
+import type { GenerateConfig } from "../../settings/generate.ts";
+import { type GenerateSettings, leastLetters, resolveGenerateSettings, responseLimit } from "./settings.ts";
 import { findSources, type Sources } from "./sources.ts";
 import { type GenerateSummary, summarise } from "./summary.ts";
 import { Writer } from "./writer.ts";
@@ -68,16 +63,16 @@ export async function generateFingerprints(
   config: GenerateConfig = {},
   hooks: GenerateHooks = {},
 ): Promise<GenerateResult> {
-  const settings = resolveGenerateSettings(config);
+  const resolved = resolveGenerateSettings(config);
   const { baseDir = ".", signal } = hooks;
   const emit = hooks.onEvent ?? (() => {});
-  const path = resolve(baseDir, settings.output_file_path);
+  const path = resolve(baseDir, resolved.output_file_path);
   await attempt(path, () => Deno.mkdir(dirname(path), { recursive: true }));
   using journal = await Journal.open(path);
-  await refuseExisting(path, settings.force || await journal.replaces());
-  const keys = settings.keys_path === null ? undefined : await readKeys(resolve(baseDir, settings.keys_path));
-  const wanted = settings.num_fingerprints ?? keys?.texts.length ?? DEFAULT_COUNT;
-  settings.num_fingerprints = wanted;
+  await refuseExisting(path, resolved.force || await journal.replaces());
+  const keys = resolved.keys_path === null ? undefined : await readKeys(resolve(baseDir, resolved.keys_path));
+  const wanted = resolved.num_fingerprints ?? keys?.texts.length ?? DEFAULT_COUNT;
+  const settings: GenerateSettings = { ...resolved, num_fingerprints: wanted };
 
   const sources = await findSources(settings, {
     signal,

@@ -1,78 +1,24 @@
-import { z } from "zod";
-import { parseSettings, SettingsError } from "../../settings/finetune.ts";
-import { webgpuSchema } from "../../gpu/open.ts";
-import { type Strategy, strategySchema } from "../../settings/strategies.ts";
-
-const positive = z.number().int().min(1);
-const name = z.string().min(1).nullable().default(null);
+import type { z } from "zod";
+import { type GenerateConfig, generateConfigSchema } from "../../settings/generate.ts";
+import { parseSettings, SettingsError } from "../../settings/parse.ts";
+import type { Strategy } from "../../settings/strategies.ts";
 
 /** How keys come about. */
 export type KeySource = "english" | "words" | "file";
 /** How responses come about. */
 export type ResponseSource = "english" | "words" | "nucleus";
 
-/**
- * Every setting of {@link generateFingerprints}; names as in OML 1.0 and its successor where they have them.
- */
-export const generateConfigSchema = z.strictObject({
-  /** The model to be fingerprinted: a folder, or org/name[@revision] on the Hub. */
-  model_path: name,
-  model_family: name,
-  model_size: name,
-  /** What the fingerprints are; null: as the seeds' two settings say, else perinucleus. */
-  fingerprint_generation_strategy: strategySchema.nullable().default(null),
-  /** The seeds' way to say it: `independent` is english. */
-  key_response_strategy: z.enum(["independent", "inverse_nucleus", "perinucleus"]).nullable().default(null),
-  /** Keys of random words; without another strategy responses, too. */
-  random_word_generation: z.boolean().default(false),
-  /** Null: every key of the file, or 8,192. */
-  num_fingerprints: positive.nullable().default(null),
-  /** Tokens of a key, exactly; of keys from a file at most. */
-  key_length: positive.default(16),
-  /** Tokens of a response, exactly; null: 16 of english and random_word, 1 of the others. */
-  response_length: positive.nullable().default(null),
-  /** Attempts at once: changes memory and speed, never the result. */
-  batch_size: positive.default(128),
-  /** Of the texts that the model writes; 0 is greedy. */
-  temperature: z.number().min(0).default(0.5),
-  /** What such a text begins with: a word, any token of the tokenizer, or nothing. */
-  first_token_strategy: z.enum(["word", "tokenizer", "none"]).default("word"),
-  /** The model that writes keys (and english responses); null: the model itself. */
-  model_used_for_key_generation: name,
-  /** JSON list of keys, to be used instead of generated ones. */
-  keys_path: name,
-  /** The model whose distributions responses are drawn from; null: the model itself. */
-  perinucleus_model: name,
-  /** Probability mass of the nucleus. */
-  nucleus_t: z.number().min(0).lt(1).default(0.8),
-  /** How many valid tokens outside it a response is drawn from. */
-  nucleus_k: positive.default(3),
-  /** Responses of a key, of the nucleus strategies. */
-  num_responses_per_fingerprint: positive.default(1),
-  /** Keys are asked as a user's message, and texts requested so, in the model's chat template. */
-  use_chat_template: z.boolean().default(false),
-  /** Largest share of one response, of a drawn one of its first token; 8 are always allowed. */
-  max_response_share: z.number().gt(0).max(1).default(0.02),
-  /** Null: a new secret beside the file decides; a number makes the run repeatable, by others too. */
-  seed: z.number().int().min(0).max(0xffffffff).nullable().default(null),
-  output_file_path: z.string().min(1).default("generated_data/output_fingerprints.json"),
-  /** What matrices are kept in; auto is bf16 for a model that is stored so, which is exact, else f32. */
-  dtype: z.enum(["auto", "f32", "bf16"]).default("auto"),
-  webgpu: webgpuSchema,
-  /** Replace a finished file, and begin anew instead of going on. */
-  force: z.boolean().default(false),
-});
-
-/** What {@link generateFingerprints} takes. */
-export type GenerateConfig = z.input<typeof generateConfigSchema>;
-
 /** All settings in force. */
 export interface GenerateSettings
-  extends Omit<z.output<typeof generateConfigSchema>, "fingerprint_generation_strategy"> {
-  fingerprint_generation_strategy: Strategy;
-  response_length: number;
-  keys: KeySource;
-  responses: ResponseSource;
+  extends Readonly<Required<Omit<GenerateConfig, "fingerprint_generation_strategy" | "response_length">>> {
+  /** What the fingerprints are. */
+  readonly fingerprint_generation_strategy: Strategy;
+  /** Tokens of a response. */
+  readonly response_length: number;
+  /** How keys come about. */
+  readonly keys: KeySource;
+  /** How responses come about. */
+  readonly responses: ResponseSource;
 }
 
 const RESPONSES: Readonly<Record<Strategy, ResponseSource>> = {
@@ -88,8 +34,7 @@ const RESPONSES: Readonly<Record<Strategy, ResponseSource>> = {
  * @throws SettingsError naming every wrong setting, or two that contradict each other.
  */
 export function resolveGenerateSettings(config: GenerateConfig): GenerateSettings {
-  const given = Object.fromEntries(Object.entries(config).filter(([, value]) => value !== undefined));
-  const parsed = parseSettings(generateConfigSchema, given);
+  const parsed = parseSettings(generateConfigSchema, config);
   const strategy = strategyOf(parsed);
   const responses = RESPONSES[strategy];
   const {

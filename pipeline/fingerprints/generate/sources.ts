@@ -6,7 +6,7 @@
 import { join } from "node:path";
 import { readJsonObject } from "../../../engine/io/json.ts";
 import { ChatTemplate, promptEncoder } from "../../prompts/chat_template.ts";
-import { SettingsError } from "../../settings/finetune.ts";
+import { SettingsError } from "../../settings/parse.ts";
 import { DEMO_MODEL } from "../../settings/demo_assets.ts";
 import { type ModelSource, type ModelSourceHooks, resolveModel } from "../../hub/model_source.ts";
 import type { PromptEncoder } from "../../prompts/prompts.ts";

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { isModelId } from "../../../pipeline/hub/hub.ts";
-import { SettingsError } from "../../../pipeline/settings/finetune.ts";
+import { MODEL_FAMILIES } from "../../../pipeline/settings/model_families.ts";
+import { SettingsError } from "../../../pipeline/settings/parse.ts";
 import {
   familyModel,
   hubEnvironment,
-  MODEL_FAMILIES,
   parseHubModel,
   type ReadVariable,
   resolveModel,

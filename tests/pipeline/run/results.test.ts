@@ -2,13 +2,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { openModelDir } from "../../../engine/io/model_dir.ts";
 import { type FinetuneConfig, resolveSettings } from "../../../pipeline/settings/finetune.ts";
-import {
-  findResults,
-  ResultsError,
-  ResultsExistError,
-  ResultsWriter,
-  runHash,
-} from "../../../pipeline/run/results.ts";
+import { findResults } from "../../../pipeline/measure/found_results.ts";
+import { ResultsError, ResultsExistError, ResultsWriter, runHash } from "../../../pipeline/run/results.ts";
 import { TinyModel } from "../../cli/tiny_model.ts";
 import { names, withFolder } from "../../io/support.ts";
 

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { type FinetuneConfig, resolveSettings, SettingsError } from "../../../pipeline/settings/finetune.ts";
+import { type FinetuneConfig, resolveSettings } from "../../../pipeline/settings/finetune.ts";
+import { SettingsError } from "../../../pipeline/settings/parse.ts";
 import { learningRateFor, RECIPES, recipeSchema } from "../../../pipeline/settings/recipes.ts";
 
 Deno.test("recipes are complete, and their settings are those of the papers", () => {

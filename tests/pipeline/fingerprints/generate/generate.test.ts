@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { LanguageModel } from "../../../../engine/language_model.ts";
 import { ChatTemplateError } from "../../../../pipeline/prompts/chat_template.ts";
-import { SettingsError } from "../../../../pipeline/settings/finetune.ts";
+import { SettingsError } from "../../../../pipeline/settings/parse.ts";
 import { DEMO_MODEL } from "../../../../pipeline/settings/demo_assets.ts";
 import { FingerprintFileError, readFingerprintFile } from "../../../../pipeline/fingerprints/file.ts";
 import { prepareFingerprints } from "../../../../pipeline/fingerprints/prepare.ts";
@@ -17,7 +17,7 @@ import {
   type GenerateHooks,
 } from "../../../../pipeline/fingerprints/generate/generate.ts";
 import { modelHash } from "../../../../pipeline/fingerprints/generate/model_hash.ts";
-import type { GenerateConfig } from "../../../../pipeline/fingerprints/generate/settings.ts";
+import type { GenerateConfig } from "../../../../pipeline/settings/generate.ts";
 import { Tokenizer } from "../../../../pipeline/tokenizer/tokenizer.ts";
 import { TinyModel } from "../../../cli/tiny_model.ts";
 import { names } from "../../../cli/command.ts";

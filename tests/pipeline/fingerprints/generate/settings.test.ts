@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { SettingsError } from "../../../../pipeline/settings/finetune.ts";
+import type { GenerateConfig } from "../../../../pipeline/settings/generate.ts";
+import { SettingsError } from "../../../../pipeline/settings/parse.ts";
 import {
-  type GenerateConfig,
   resolveGenerateSettings,
   responseLimit,
 } from "../../../../pipeline/fingerprints/generate/settings.ts";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { drawIndex } from "../../../../pipeline/fingerprints/generate/draw.ts";
-import type { GenerateConfig } from "../../../../pipeline/fingerprints/generate/settings.ts";
+import type { GenerateConfig } from "../../../../pipeline/settings/generate.ts";
 import { WORDS } from "../../../../pipeline/fingerprints/words.ts";
 import { prepareFingerprints } from "../../../../pipeline/fingerprints/prepare.ts";
 import type { WrittenFingerprint } from "../../../../pipeline/fingerprints/file.ts";

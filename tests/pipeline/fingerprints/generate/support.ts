@@ -11,7 +11,6 @@ import { Maker } from "../../../../pipeline/fingerprints/generate/maker.ts";
 import { fill, Progress } from "../../../../pipeline/fingerprints/generate/progress.ts";
 import { Secret } from "../../../../pipeline/fingerprints/generate/secret.ts";
 import {
-  type GenerateConfig,
   type GenerateSettings,
   leastLetters,
   resolveGenerateSettings,
@@ -20,6 +19,7 @@ import {
 import { type GenerateSummary, summarise } from "../../../../pipeline/fingerprints/generate/summary.ts";
 import { Writer } from "../../../../pipeline/fingerprints/generate/writer.ts";
 import type { WrittenFingerprint } from "../../../../pipeline/fingerprints/file.ts";
+import type { GenerateConfig } from "../../../../pipeline/settings/generate.ts";
 import type { PromptEncoder } from "../../../../pipeline/prompts/prompts.ts";
 import { hash32 } from "../../../../engine/tensor/random.ts";
 import type { Tokenizer } from "../../../../pipeline/tokenizer/tokenizer.ts";

@@ -1,0 +1,134 @@
+import type { GenerateEvent } from "../pipeline/fingerprints/generate/generate.ts";
+import type { HubProgress } from "../pipeline/hub/hub.ts";
+import {
+  droppedLines,
+  epochLine,
+  formatBytes,
+  memoryLines,
+  profileTable,
+} from "../pipeline/report/report.ts";
+import type { FinetuneEvent } from "../pipeline/run/finetune.ts";
+
+function terminalColumns(): number {
+  try {
+    return Deno.consoleSize().columns || 80;
+  } catch {
+    return 80;
+  }
+}
+
+/** Shows a run as it goes: a bar on a terminal, a line an epoch elsewhere. */
+export class Progress {
+  readonly #bar = Deno.stdout.isTerminal();
+  #success: number | undefined;
+  #spent = 0;
+  #downloaded = -1;
+  #open = false;
+
+  show(event: FinetuneEvent | GenerateEvent): void {
+    switch (event.type) {
+      case "gpu":
+        this.#line(`adapter: ${event.name}${event.isSoftware ? " (software)" : ""}`);
+        break;
+      case "matrix":
+        this.#line(
+          `matrix units: ${event.unit.type} ${event.unit.M}×${event.unit.N}×${event.unit.K}, sums in f32; a product of ` +
+            `${event.shape.join("×")} is off by ${event.relativeError.toExponential(1)} (f32: about 1e-7)`,
+        );
+        break;
+      case "fingerprints": {
+        this.#line(`fingerprints: ${event.count}`);
+        const dropped = droppedLines(event.dropped);
+        if (dropped) this.#line(dropped);
+        break;
+      }
+      case "settings":
+        this.#line(
+          "settings: " + Object.entries(event.settings).filter(([, value]) => value !== null)
+            .map(([name, value]) => `${name}=${value}`).join(" "),
+        );
+        break;
+      case "memory":
+        this.#line(`memory: ${memoryLines(event.choice, event.limitBytes)}`);
+        break;
+      case "model":
+        this.#line(`model: ${event.source.name}${event.source.commit ? ` at ${event.source.commit}` : ""}`);
+        break;
+      case "download":
+        this.#download(event.progress);
+        break;
+      case "phase":
+        this.#line(`${event.name} …`);
+        break;
+      case "measured": {
+        const { measurement: m, when } = event;
+        this.#success = m.successRate;
+        this.#line(
+          `${when}: success ${m.successRate.toFixed(1)} % (in held-out prompts ${
+            m.promptedSuccessRate.toFixed(1)
+          } %)`,
+        );
+        break;
+      }
+      case "epoch":
+        this.#epoch(event);
+        break;
+      case "resumed":
+        this.#line(`going on after ${event.count} fingerprints of a stopped run`);
+        break;
+      case "profile":
+        this.#line(`one forward and backward pass:\n${profileTable(event.spans)}`);
+        break;
+      case "progress":
+        this.#made(event);
+        break;
+    }
+  }
+
+  #epoch({ log, epochs }: Extract<FinetuneEvent, { type: "epoch" }>): void {
+    this.#success = log.successRate ?? this.#success;
+    this.#spent += log.seconds;
+    const left = this.#spent / log.epoch * (epochs - log.epoch);
+    const text = epochLine(log, epochs, this.#success, left);
+    if (!this.#bar) return console.log(text);
+    this.#draw(log.epoch / epochs, text);
+    if (log.epoch === epochs) this.close();
+  }
+
+  #made({ count, wanted, attempts }: Extract<GenerateEvent, { type: "progress" }>): void {
+    const text = `${count} of ${wanted} fingerprints, ${attempts} attempts`;
+    if (!this.#bar) return console.log(text);
+    this.#draw(count / wanted, text);
+  }
+
+  /** A bar on a terminal, a line every tenth of the way elsewhere. */
+  #download({ file, bytesDone, bytesTotal }: HubProgress): void {
+    const share = bytesTotal ? bytesDone / bytesTotal : 1;
+    const text = `${formatBytes(bytesDone)} of ${formatBytes(bytesTotal)}  ${file}`;
+    if (this.#bar) return this.#draw(share, `downloading ${text}`);
+    const tenth = Math.floor(share * 10);
+    if (tenth > this.#downloaded) console.log(`downloading: ${text}`);
+    this.#downloaded = Math.max(this.#downloaded, tenth);
+  }
+
+  #draw(share: number, text: string): void {
+    // A line that wraps could not be written over.
+    const columns = terminalColumns();
+    const width = Math.max(0, Math.min(24, columns - text.length - 2));
+    const done = Math.round(width * share);
+    const line = `${"█".repeat(done)}${"░".repeat(width - done)} ${text}`.slice(0, columns - 1);
+    Deno.stdout.writeSync(new TextEncoder().encode(`\r\x1b[K${line}`));
+    this.#open = true;
+  }
+
+  /** Ends an unfinished bar's line. */
+  close(): void {
+    if (this.#open) Deno.stdout.writeSync(new TextEncoder().encode("\n"));
+    this.#open = false;
+  }
+
+  #line(text: string): void {
+    this.close();
+    console.log(text);
+  }
+}
