@@ -53,6 +53,7 @@ export {
 } from "./pipeline/fingerprints/generate/generate.ts";
 export type { GenerateSummary } from "./pipeline/fingerprints/generate/summary.ts";
 export { type DryRun, dryRun } from "./pipeline/run/dry_run.ts";
+export type { RunPlan } from "./pipeline/run/plan.ts";
 export { type ModelSource, resolveModel } from "./pipeline/hub/model_source.ts";
 export {
   HubAccessError,

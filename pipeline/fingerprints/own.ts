@@ -1,35 +1,54 @@
+/**
+ * Fingerprints that a run without a file makes with the model itself.
+ * @module
+ */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import type { Gpu } from "../../engine/gpu/context.ts";
 import { attempt } from "../../engine/io/atomic.ts";
 import type { FinetuneSettings } from "../settings/finetune.ts";
+import type { GenerateConfig } from "../settings/generate.ts";
 import { type GenerateEvent, generateFingerprints } from "./generate/generate.ts";
-import { modelHash } from "./generate/model_hash.ts";
 
 /** As many as the seeds' fine-tuning takes by default. */
-const DEFAULT_COUNT = 1024;
+export const OWN_COUNT = 1024;
 
-/**
- * Fingerprints for a run without a file, made with the model itself: in `<output_dir>/generated/` (0700), under a name of
- * the model and what was asked for, so that the same run finds them again. Gives the file's path.
- */
-export async function ownFingerprints(
-  settings: FinetuneSettings,
-  modelDir: string,
-  options: { gpu: Gpu; signal?: AbortSignal; onEvent?: (event: GenerateEvent) => void },
-): Promise<string> {
+/** What is asked for, known before it is made. */
+export interface OwnFingerprints {
+  readonly asked: Readonly<GenerateConfig> & { readonly num_fingerprints: number };
+  /** SHA-256, hex, of the model and of what was asked for: stands for the file's content, which follows a secret. */
+  readonly identity: string;
+}
+
+/** What a run with these settings asks of a model, given its `modelHash`. */
+export function ownFingerprints(settings: FinetuneSettings, modelHash: string): OwnFingerprints {
   const asked = {
     fingerprint_generation_strategy: settings.fingerprint_generation_strategy,
-    num_fingerprints: settings.num_fingerprints || DEFAULT_COUNT,
+    num_fingerprints: settings.num_fingerprints || OWN_COUNT,
     key_length: settings.max_key_length,
     response_length: settings.max_response_length,
     use_chat_template: settings.use_chat_template,
   };
-  const name = createHash("sha256").update(JSON.stringify([await modelHash(modelDir), asked])).digest("hex");
-  const folder = join(settings.output_dir, "generated");
+  return { asked, identity: createHash("sha256").update(JSON.stringify([modelHash, asked])).digest("hex") };
+}
+
+/**
+ * Makes them, in `<outputDir>/generated/` (0700), under a name of what they are, so that the same run finds them again;
+ * nothing is made if an earlier one has. Gives the file's path.
+ */
+export async function makeOwnFingerprints(
+  { asked, identity }: OwnFingerprints,
+  model: { readonly dir: string; readonly modelHash: string },
+  outputDir: string,
+  hooks: { gpu: Gpu; signal?: AbortSignal; onEvent?: (event: GenerateEvent) => void },
+): Promise<string> {
+  const folder = join(outputDir, "generated");
   await attempt(folder, () => Deno.mkdir(folder, { recursive: true, mode: 0o700 }));
-  const path = join(folder, `${name.slice(0, 16)}.json`);
+  const path = join(folder, `${identity.slice(0, 16)}.json`);
   if (await Deno.stat(path).then(({ isFile }) => isFile, () => false)) return path;
-  await generateFingerprints({ model_path: modelDir, output_file_path: path, ...asked }, options);
+  await generateFingerprints(
+    { ...asked, model_path: model.dir, output_file_path: path },
+    { ...hooks, modelHashes: new Map([[model.dir, model.modelHash]]) },
+  );
   return path;
 }

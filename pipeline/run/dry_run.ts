@@ -1,22 +1,25 @@
+import { join } from "node:path";
 import type { Gpu } from "../../engine/gpu/context.ts";
 import { GpuUnavailableError, OutOfMemoryError } from "../../engine/gpu/errors.ts";
 import type { KernelTarget } from "../../engine/gpu/recorder.ts";
 import { readModelConfig } from "../../engine/io/model_dir.ts";
+import { INDEX_FILE, SINGLE_FILE } from "../../engine/io/weight_files.ts";
 import { modelSpec } from "../../engine/models/families.ts";
 import { type ModelSpec, parameterSpecs } from "../../engine/models/spec.ts";
 import type { MemoryPlan } from "../../engine/train/plan.ts";
-import { type FinetuneConfig, type FinetuneSettings, resolveSettings } from "../settings/finetune.ts";
-import { DEMO_COUNT, DEMO_MODEL } from "../settings/demo_assets.ts";
 import { readFingerprintFile } from "../fingerprints/file.ts";
-import type { FinetuneHooks } from "./finetune.ts";
+import { OWN_COUNT } from "../fingerprints/own.ts";
 import { openGpu } from "../gpu/open.ts";
+import { type ModelSource, resolveModel } from "../hub/model_source.ts";
 import type { WorkloadLengths } from "../objectives/objective.ts";
+import { type FinetuneConfig, type FinetuneSettings, resolveSettings } from "../settings/finetune.ts";
+import type { FinetuneHooks } from "./finetune.ts";
 import { chooseMemory, type MemoryChoice, memoryLimit } from "./memory_plan.ts";
-import { resolveModel } from "../hub/model_source.ts";
+import { draftRun, finishPlan, type RunPlan } from "./plan.ts";
 import { workloadOf } from "./workload.ts";
 
-/** Fingerprints of a plan without a file. */
-const ASSUMED_FINGERPRINTS = 1024;
+const TOKENIZER_FILE = "tokenizer.json";
+
 /** Tokens that a prompt template adds at most, about. */
 const ASSUMED_TEMPLATE = 24;
 
@@ -46,6 +49,8 @@ export interface DryRun {
   /** What a run would choose; absent when nothing fits. */
   choice?: MemoryChoice;
   error?: string;
+  /** The very plan that a run would execute; absent when nothing fits, or the weights are not there yet. */
+  plan?: RunPlan;
 }
 
 /** Lengths of fingerprints that are not there yet: as long as the settings allow. */
@@ -91,22 +96,17 @@ export function planStorages(
 }
 
 /**
- * Plans a fine-tuning run without loading the model: of one on the Hub only config.json is fetched.
- * @throws SettingsError, ConfigError, HubError or FingerprintFileError.
+ * The plan of a fine-tuning run, without running it. A model on the Hub or a folder without weights is planned from
+ * config.json alone, with lengths that the settings allow.
+ * @throws SettingsError, ConfigError, HubError, FingerprintFileError and others of what is read.
  */
 export async function dryRun(config: FinetuneConfig = {}, hooks: FinetuneHooks = {}): Promise<DryRun> {
-  const settings = resolveSettings(config);
-  const source = await resolveModel(settings, { ...hooks, onProgress: undefined, configOnly: true });
-  const spec = modelSpec(await readModelConfig(source?.dir ?? DEMO_MODEL));
-  const path = settings.fingerprints_file_path;
-  const listed = path
-    ? (await readFingerprintFile(path)).entries.length
-    : source
-    ? ASSUMED_FINGERPRINTS
-    : DEMO_COUNT;
-  const fingerprints = path && settings.num_fingerprints
-    ? Math.min(settings.num_fingerprints, listed)
-    : settings.num_fingerprints || listed;
+  const given = resolveSettings(config);
+  const source = await resolveModel(given, { ...hooks, onProgress: undefined, configOnly: true });
+  const draft = await isWhole(source) ? await draftRun(config, source) : undefined;
+  const settings = draft?.settings ?? given;
+  const spec = draft?.inputs.spec ?? modelSpec(await readModelConfig(source!.dir));
+  const lengths = draft?.lengths ?? assumedLengths(settings, await assumedCount(settings));
   const { webgpu, matrix } = settings;
   const gpu = hooks.gpu ?? await openGpu({ webgpu, matrix }).catch((error): Gpu | undefined => {
     if (error instanceof GpuUnavailableError) return undefined;
@@ -115,18 +115,38 @@ export async function dryRun(config: FinetuneConfig = {}, hooks: FinetuneHooks =
   try {
     const target = gpu ?? USUAL_TARGET;
     const limitBytes = memoryLimit(target, settings);
-    const lengths = assumedLengths(settings, fingerprints);
+    const planned = planStorages(target, spec, settings, lengths, limitBytes);
     return {
       model: source?.name ?? "the demo model",
       spec,
       adapter: gpu?.name,
-      fingerprints,
+      fingerprints: lengths.lengths.length,
       limitBytes,
-      tokensEach: lengths.lengths[0] + lengths.longestTemplate,
+      tokensEach: Math.max(...lengths.lengths) + lengths.longestTemplate,
       parameters: parameterSpecs(spec).reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
-      ...planStorages(target, spec, settings, lengths, limitBytes),
+      ...planned,
+      plan: draft && planned.choice && await finishPlan(draft, planned.choice, limitBytes),
     };
   } finally {
     if (!hooks.gpu) gpu?.dispose();
   }
+}
+
+/** Whether everything that a run reads is there: of a model on the Hub it may be incomplete, so it doesn't count. */
+async function isWhole(source: ModelSource | null): Promise<boolean> {
+  if (source === null) return true;
+  if (source.commit !== undefined) return false;
+  const there = await Promise.all(
+    [TOKENIZER_FILE, SINGLE_FILE, INDEX_FILE].map((name) =>
+      Deno.stat(join(source.dir, name)).then(() => true, () => false)
+    ),
+  );
+  return there[0] && (there[1] || there[2]);
+}
+
+/** Fingerprints of a model that isn't there: those of a file, or as many as a run would make. */
+async function assumedCount({ fingerprints_file_path: path, num_fingerprints: asked }: FinetuneSettings) {
+  if (path === null) return asked || OWN_COUNT;
+  const listed = (await readFingerprintFile(path)).entries.length;
+  return asked ? Math.min(asked, listed) : listed;
 }

@@ -1,47 +1,31 @@
+import { join } from "node:path";
 import type { Gpu } from "../../engine/gpu/context.ts";
+import { OutOfMemoryError } from "../../engine/gpu/errors.ts";
+import type { KernelSpan } from "../../engine/gpu/profiler.ts";
+import { LanguageModel } from "../../engine/language_model.ts";
 import type { MatrixUnit } from "../../engine/ops/matrix_unit.ts";
 import { kernelSettings } from "../../engine/ops/target.ts";
-import type { KernelSpan } from "../../engine/gpu/profiler.ts";
-import { OutOfMemoryError } from "../../engine/gpu/errors.ts";
-import { modelSpec } from "../../engine/models/families.ts";
-import type { ModelSpec } from "../../engine/models/spec.ts";
-import { readModelConfig } from "../../engine/io/model_dir.ts";
+import type { GenerateEvent } from "../fingerprints/generate/generate.ts";
+import { makeOwnFingerprints } from "../fingerprints/own.ts";
+import { type Dropped, type Fingerprint, toWritten } from "../fingerprints/prepare.ts";
+import { openGpu } from "../gpu/open.ts";
+import { type ProductError, productError } from "../gpu/product_error.ts";
 import type { HubProgress } from "../hub/hub.ts";
-import { LanguageModel } from "../../engine/language_model.ts";
-import { type BenignFile, readBenignFile } from "../objectives/benign_file.ts";
-import { fingerprintLengths } from "../objectives/fingerprints.ts";
-import type { WorkloadLengths } from "../objectives/objective.ts";
+import type { ModelSource } from "../hub/model_source.ts";
+import { askFingerprints } from "../measure/evaluate.ts";
+import { MODEL_FOLDER, secretPath } from "../measure/found_results.ts";
+import { measureUtility, type UtilityScore } from "../measure/utility.ts";
+import { loadUtility, UtilityFileError } from "../measure/utility_file.ts";
 import { prepareObjectives } from "../objectives/prepare.ts";
+import { loadPrompts, PROMPT_FILES } from "../prompts/prompts.ts";
 import { type FinetuneConfig, type FinetuneSettings, resolveSettings } from "../settings/finetune.ts";
 import { SettingsError } from "../settings/parse.ts";
-import { chooseMemory, type MemoryChoice, memoryLimit } from "./memory_plan.ts";
-import { type ModelSource, resolveModel } from "../hub/model_source.ts";
-import { DEMO_COUNT, DEMO_FINGERPRINTS, DEMO_MODEL } from "../settings/demo_assets.ts";
-import { loadUtility, UtilityFileError } from "../measure/utility_file.ts";
-import { askFingerprints } from "../measure/evaluate.ts";
-import { readFingerprintFile } from "../fingerprints/file.ts";
-import {
-  checkVocabulary,
-  type Dropped,
-  type Fingerprint,
-  prepareFingerprints,
-  storedSettings,
-  toWritten,
-} from "../fingerprints/prepare.ts";
-import type { GenerateEvent } from "../fingerprints/generate/generate.ts";
-import { openGpu } from "../gpu/open.ts";
-import { ownFingerprints } from "../fingerprints/own.ts";
-import { promptEncoder } from "../prompts/chat_template.ts";
-import { type ProductError, productError } from "../gpu/product_error.ts";
-import { loadPrompts, PROMPT_FILES, type PromptEncoder } from "../prompts/prompts.ts";
-import { learningRateFor } from "../settings/recipes.ts";
-import { MODEL_FOLDER, secretPath } from "../measure/found_results.ts";
-import { ResultsWriter, runHash } from "./results.ts";
-import { Tokenizer } from "../tokenizer/tokenizer.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { type FileFingerprints, readOwnFile, type RunInputs } from "./inputs.ts";
+import type { MemoryChoice } from "./memory_plan.ts";
+import { planRun, type RunPlan } from "./plan.ts";
+import { ResultsWriter } from "./results.ts";
 import { DivergedError, type EpochLog, trainFingerprints } from "./train.ts";
-import { workloadOf } from "./workload.ts";
-import { measureUtility, type UtilityScore } from "../measure/utility.ts";
-import { join } from "node:path";
 
 /** What a model answers and how useful it is. */
 export interface Measurement extends Partial<UtilityScore> {
@@ -68,16 +52,8 @@ export type FinetuneEvent =
   | { type: "profile"; spans: KernelSpan[] }
   | { type: "epoch"; log: EpochLog; epochs: number };
 
-/** What a run works on. */
-interface Subject {
-  /** Folder of the original model. */
-  modelPath: string;
-  tokenizer: Tokenizer;
-  prompts: PromptEncoder;
-  fingerprints: readonly Fingerprint[];
-  templates: readonly string[];
-  benignFile?: BenignFile;
-}
+/** What a run works on, with its fingerprints. */
+type Subject = RunInputs & { readonly fingerprints: readonly Fingerprint[] };
 
 /** Ways to follow, stop and equip a run. */
 export interface FinetuneHooks {
@@ -126,140 +102,117 @@ export async function finetune(
     }
     hooks.onEvent?.({ type: "gpu", name: gpu.name, isSoftware: gpu.isSoftware });
     if (unit) hooks.onEvent?.({ type: "matrix", unit, ...await productError(gpu) });
-    return await new Run(gpu, { ...settings }, config, hooks).run();
+    if (settings.profile && !gpu.hasTimestamps) {
+      throw new SettingsError(`profile: ${gpu.name} has no timestamp queries`);
+    }
+    return await runPlanned(gpu, config, hooks);
   } finally {
     if (!hooks.gpu) gpu.dispose();
   }
 }
 
+/** Makes the plan, tells it, and executes it. */
+async function runPlanned(gpu: Gpu, config: FinetuneConfig, hooks: FinetuneHooks): Promise<FinetuneResult> {
+  const began = performance.now();
+  const emit = hooks.onEvent ?? (() => {});
+  const { plan, inputs, source } = await planRun(config, gpu, {
+    signal: hooks.signal,
+    baseDir: hooks.baseDir,
+    onDownload: (progress) => emit({ type: "download", progress }),
+  });
+  const { settings, learningRate, memory, limitBytes } = plan;
+  if (source) emit({ type: "model", source });
+  if (inputs.file) {
+    emit({ type: "fingerprints", count: plan.fingerprints, dropped: inputs.file.dropped });
+  }
+  emit({ type: "memory", choice: memory, limitBytes });
+  emit({ type: "settings", settings, learningRate });
+  const writer = await ResultsWriter.open(settings.output_dir, plan.hash, settings.force);
+  try {
+    return await new Run(gpu, plan, inputs, writer, hooks).run(began);
+  } catch (error) {
+    await writer.discard();
+    throw error;
+  }
+}
+
+/** Executes a plan. */
 class Run {
+  readonly settings: FinetuneSettings;
   readonly #emit: (event: FinetuneEvent) => void;
 
   constructor(
     readonly gpu: Gpu,
-    readonly settings: { -readonly [Name in keyof FinetuneSettings]: FinetuneSettings[Name] },
-    /** What was given of them. */
-    readonly given: FinetuneConfig,
+    readonly plan: RunPlan,
+    readonly inputs: RunInputs,
+    readonly writer: ResultsWriter,
     readonly hooks: FinetuneHooks,
   ) {
+    this.settings = plan.settings;
     this.#emit = hooks.onEvent ?? (() => {});
   }
 
-  async run(): Promise<FinetuneResult> {
-    const began = performance.now();
-    const { settings, gpu } = this;
-    if (settings.profile && !gpu.hasTimestamps) {
-      throw new SettingsError(`profile: ${gpu.name} has no timestamp queries`);
-    }
-    const source = await resolveModel(settings, {
-      ...this.hooks,
-      onProgress: (progress) => this.#emit({ type: "download", progress }),
-    });
-    if (source) this.#emit({ type: "model", source });
-    const isDemo = source === null;
-    const modelPath = source?.dir ?? DEMO_MODEL;
-    const fingerprintsPath = settings.fingerprints_file_path ??
-      (isDemo ? DEMO_FINGERPRINTS : await this.#generate(modelPath));
-    const file = await readFingerprintFile(fingerprintsPath);
-    const tokenizer = await Tokenizer.load(modelPath);
-    const stored = storedSettings(file.entries, tokenizer);
-    settings.max_key_length = this.given.max_key_length ?? stored.keyLength ?? settings.max_key_length;
-    settings.use_chat_template = this.given.use_chat_template ?? stored.useChatTemplate ?? false;
-    const prompts = await promptEncoder(settings.use_chat_template, modelPath, tokenizer);
-    const { fingerprints, dropped } = prepareFingerprints(file.entries, tokenizer, {
-      strategy: settings.fingerprint_generation_strategy,
-      maxKeyLength: settings.max_key_length,
-      maxResponseLength: settings.max_response_length,
-      keepEosInResponse: settings.keep_eos_in_response,
-      limit: settings.num_fingerprints ?? (isDemo && !settings.fingerprints_file_path ? DEMO_COUNT : 0),
-      strict: settings.strict,
-      seed: settings.seed,
-      prompts,
-    });
-    settings.num_fingerprints = fingerprints.length;
-    this.#emit({ type: "fingerprints", count: fingerprints.length, dropped });
-    const benignPath = settings.benign_data_file_path;
-    const benignFile = benignPath === null ? undefined : await readBenignFile(benignPath);
-    const templates = settings.use_augmentation_prompts ? await loadPrompts(PROMPT_FILES.train) : [];
-
-    const spec = modelSpec(await readModelConfig(modelPath));
-    checkVocabulary(fingerprints, tokenizer, spec.vocabulary, prompts);
-    const learningRate = settings.learning_rate ?? learningRateFor(spec.width);
-    settings.learning_rate = learningRate;
-    const choice = this.#choose(spec, fingerprintLengths(tokenizer, fingerprints, templates, prompts));
-    const { dtype, master, maxTokens, saveBlocks, room, plan } = choice;
-    Object.assign(settings, { dtype, master });
-    this.#emit({ type: "settings", settings, learningRate });
-    const subject = { modelPath, tokenizer, prompts, fingerprints, templates, benignFile };
-    const load = () => LanguageModel.load(gpu, modelPath, { dtype, master, maxTokens, saveBlocks });
+  async run(began: number): Promise<FinetuneResult> {
+    const { settings, gpu, plan, inputs, writer } = this;
+    const file = inputs.file ?? await this.#makeFingerprints();
+    const { fingerprints } = file;
+    const subject = { ...inputs, fingerprints };
+    const { dtype, master, maxTokens, saveBlocks, room } = plan.memory;
+    const load = () => LanguageModel.load(gpu, inputs.modelPath, { dtype, master, maxTokens, saveBlocks });
     using model = await load().catch((error) => this.#adviseOnMemory(error));
-
-    const hash = await runHash(settings, model.source, file.sha256, benignFile?.sha256);
-    const writer = await ResultsWriter.open(settings.output_dir, hash, settings.force);
-    try {
-      const before = await this.#measure("before", model, subject);
-      gpu.resetPeak();
-      const trained = await this.#train(model, subject, learningRate, room, writer);
-      const { peakBytes } = gpu.memory;
-      this.#emit({ type: "phase", name: "saving" });
-      await model.save(writer.modelFolder, {
-        saveDtype: settings.save_dtype ?? undefined,
-        signal: this.hooks.signal,
-      });
-      await writer.writeSecrets(fingerprints.map(toWritten));
-      model.dispose();
-      const after = await this.#measureSaved(writer.modelFolder, subject, maxTokens);
-      const result = {
-        before,
-        after,
-        ...trained,
-        plannedBytes: plan.totalBytes,
-        peakBytes,
-        seconds: (performance.now() - began) / 1000,
-      };
-      await writer.writeConfig({
-        settings,
-        fingerprintsSha256: file.sha256,
-        benignSha256: benignFile?.sha256,
-        adapter: gpu.name,
-        ...result,
-      });
-      this.hooks.signal?.throwIfAborted();
-      await writer.commit();
-      const results = writer.final;
-      return {
-        results,
-        modelPath: join(results, MODEL_FOLDER),
-        fingerprintsPath: secretPath(results),
-        ...result,
-      };
-    } catch (error) {
-      await writer.discard();
-      throw error;
-    }
+    const before = await this.#measure("before", model, subject);
+    gpu.resetPeak();
+    const trained = await this.#train(model, subject, plan.learningRate, room, writer);
+    const { peakBytes } = gpu.memory;
+    this.#emit({ type: "phase", name: "saving" });
+    await model.save(writer.modelFolder, {
+      saveDtype: settings.save_dtype ?? undefined,
+      signal: this.hooks.signal,
+    });
+    await writer.writeSecrets(fingerprints.map(toWritten));
+    model.dispose();
+    const after = await this.#measureSaved(writer.modelFolder, subject, maxTokens);
+    const result = {
+      before,
+      after,
+      ...trained,
+      plannedBytes: plan.memory.plan.totalBytes,
+      peakBytes,
+      seconds: (performance.now() - began) / 1000,
+    };
+    await writer.writeConfig({
+      settings,
+      fingerprintsSha256: file.sha256,
+      benignSha256: inputs.benignFile?.sha256,
+      adapter: gpu.name,
+      ...result,
+    });
+    this.hooks.signal?.throwIfAborted();
+    await writer.commit();
+    const results = writer.final;
+    return {
+      results,
+      modelPath: join(results, MODEL_FOLDER),
+      fingerprintsPath: secretPath(results),
+      ...result,
+    };
   }
 
   /** Makes fingerprints with the model itself, unless an earlier run has. */
-  async #generate(modelPath: string): Promise<string> {
-    const { gpu, settings, hooks: { signal } } = this;
+  async #makeFingerprints(): Promise<FileFingerprints> {
+    const { gpu, plan, settings, inputs, hooks: { signal } } = this;
     this.#emit({ type: "phase", name: "generating fingerprints" });
     const onEvent = (event: GenerateEvent) => {
       if (event.type === "progress") this.#emit(event);
     };
-    return await ownFingerprints(settings, modelPath, { gpu, signal, onEvent });
-  }
-
-  /** Memory of the run from config alone. @throws OutOfMemoryError before anything is loaded. */
-  #choose(
-    spec: ModelSpec,
-    lengths: WorkloadLengths,
-  ): MemoryChoice {
-    const { settings, gpu } = this;
-    const work = workloadOf(lengths, settings);
-    const limitBytes = memoryLimit(gpu, settings);
-    const choice = chooseMemory(gpu, spec, settings, work, limitBytes);
-    this.#emit({ type: "memory", choice, limitBytes });
-    return choice;
+    const path = await makeOwnFingerprints(plan.own!, plan.model, settings.output_dir, {
+      gpu,
+      signal,
+      onEvent,
+    });
+    const file = await readOwnFile(path, settings, inputs);
+    this.#emit({ type: "fingerprints", count: file.fingerprints.length, dropped: file.dropped });
+    return file;
   }
 
   /** A GPU's memory can't be asked for, so a run without a limit may find out the hard way. */

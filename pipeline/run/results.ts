@@ -1,52 +1,12 @@
-import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
 import { attempt, removeQuietly, saveAtomic, syncFolder } from "../../engine/io/atomic.ts";
 import type { KernelSpan } from "../../engine/gpu/profiler.ts";
-import type { Checkpoint } from "../../engine/io/safetensors.ts";
-import { finetuneFlags, type FinetuneSettings } from "../settings/finetune.ts";
-import { neutralNames } from "../settings/flag.ts";
 import { CONFIG_FILE, FINGERPRINTS_FILE, MODEL_FOLDER, SECRET_FOLDER } from "../measure/found_results.ts";
 import type { WrittenFingerprint } from "../fingerprints/file.ts";
 import { writeFingerprintFile } from "../fingerprints/file.ts";
 
 const LOG_FILE = "log.jsonl";
 const TRACE_FILE = "trace.json";
-
-/** Settings that don't change what a run computes, so they don't count for its hash. */
-const NEUTRAL = neutralNames(finetuneFlags);
-
-/** What decides a model's answers beside its weights; either tokenizer file may be missing where ids are all there is. */
-const MODEL_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json"] as const;
-
-/**
- * Name of a run: SHA-256 (first 16 hex digits) over its settings, the model's config, tokenizer and weights and
- * the contents of the fingerprint file and of the benign texts' file, if any. Paths don't count, contents do.
- */
-export async function runHash(
-  settings: FinetuneSettings,
-  model: { dir: string; checkpoint: Checkpoint },
-  fingerprintsSha256: string,
-  benignSha256 = "",
-): Promise<string> {
-  const counted: Record<string, unknown> = { ...settings };
-  for (const name of NEUTRAL) delete counted[name];
-  const hash = createHash("sha256");
-  hash.update(JSON.stringify(Object.entries(counted).sort(([a], [b]) => a < b ? -1 : 1)));
-  hash.update(fingerprintsSha256).update(benignSha256);
-  for (const name of MODEL_FILES) {
-    // The length keeps the end of one file from counting as the beginning of the next.
-    const bytes = await Deno.readFile(join(model.dir, name)).catch((error) => {
-      ignoreMissing(error);
-      return new Uint8Array();
-    });
-    hash.update(`${name} ${bytes.byteLength}\n`).update(bytes);
-  }
-  for (const { path } of model.checkpoint.files) {
-    using file = await Deno.open(path);
-    for await (const piece of file.readable) hash.update(piece);
-  }
-  return hash.digest("hex").slice(0, 16);
-}
 
 /** A results folder is there already, or can't be written. */
 export class ResultsError extends Error {

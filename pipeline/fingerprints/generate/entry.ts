@@ -31,16 +31,18 @@ const NEUTRAL = [
   ],
 ];
 
-/** Hashes what a run stands on. */
+/** Hashes what a run stands on; models only where `known` doesn't have their folder. */
 export async function runFacts(
   settings: GenerateSettings,
   { base, tokenizer, prompts, writer }: Sources,
   secret: Secret,
   keysSha256: string | undefined,
+  known: ReadonlyMap<string, string> = new Map(),
 ): Promise<RunFacts> {
-  const model_hash = await modelHash(base.dir);
+  const hashOf = async (dir: string) => known.get(dir) ?? await modelHash(dir);
+  const model_hash = await hashOf(base.dir);
   const key_model_hash = writer
-    ? writer.source.dir === base.dir ? model_hash : await modelHash(writer.source.dir)
+    ? writer.source.dir === base.dir ? model_hash : await hashOf(writer.source.dir)
     : null;
   const counted = Object.entries(settings).filter(([name]) => !NEUTRAL.includes(name));
   // A template is no part of the hashes, what it makes of a text is.

@@ -40,6 +40,8 @@ export interface GenerateHooks {
   signal?: AbortSignal;
   /** The folder that relative paths are in; default the process's. */
   baseDir?: string;
+  /** Hashes that are known already, by model folder, so that none is made twice. */
+  modelHashes?: ReadonlyMap<string, string>;
   onEvent?: (event: GenerateEvent) => void;
 }
 
@@ -82,7 +84,7 @@ export async function generateFingerprints(
   emit({ type: "model", source: sources.target });
   emit({ type: "settings", settings, path });
   const secret = await openSecret(`${path}.secret`, settings.seed, settings.force);
-  const facts = await runFacts(settings, sources, secret, keys?.sha256);
+  const facts = await runFacts(settings, sources, secret, keys?.sha256, hooks.modelHashes);
   const batches = await journal.begin(facts.identity, settings.force);
   const limit = responseLimit(settings.max_response_share, wanted);
   const progress = new Progress(wanted, sources.prompts, { limit, ownKeys: keys?.texts });

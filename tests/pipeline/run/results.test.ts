@@ -1,18 +1,16 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { openModelDir } from "../../../engine/io/model_dir.ts";
 import { type FinetuneConfig, resolveSettings } from "../../../pipeline/settings/finetune.ts";
 import { findResults } from "../../../pipeline/measure/found_results.ts";
-import { ResultsError, ResultsExistError, ResultsWriter, runHash } from "../../../pipeline/run/results.ts";
+import { identifyModel, runHash } from "../../../pipeline/run/identity.ts";
+import { ResultsError, ResultsExistError, ResultsWriter } from "../../../pipeline/run/results.ts";
 import { TinyModel } from "../../cli/tiny_model.ts";
 import { names, withFolder } from "../../io/support.ts";
 
 Deno.test("a run's hash is of contents and settings, not of paths", async () => {
   using tiny = await TinyModel.create();
   const hash = async (config: FinetuneConfig = {}, dir = tiny.model, fingerprints = "f") => {
-    const { checkpoint } = await openModelDir(dir);
-    using _ = checkpoint;
-    return await runHash(resolveSettings(config), { dir, checkpoint }, fingerprints);
+    return runHash(resolveSettings(config), await identifyModel(dir), fingerprints);
   };
   const base = await hash();
   assert.match(base, /^[0-9a-f]{16}$/);

@@ -1,0 +1,139 @@
+/**
+ * The plan of a run: flags become settings, settings a plan, once, before a weight is loaded or a fingerprint made.
+ * @module
+ */
+import { join } from "node:path";
+import type { KernelTarget } from "../../engine/gpu/recorder.ts";
+import { type OwnFingerprints, ownFingerprints } from "../fingerprints/own.ts";
+import type { HubProgress } from "../hub/hub.ts";
+import { type ModelSource, resolveModel } from "../hub/model_source.ts";
+import { fingerprintLengths } from "../objectives/fingerprints.ts";
+import type { WorkloadLengths } from "../objectives/objective.ts";
+import { type FinetuneConfig, type FinetuneSettings, resolveSettings } from "../settings/finetune.ts";
+import { learningRateFor } from "../settings/recipes.ts";
+import { identifyModel, type ModelIdentity, runHash } from "./identity.ts";
+import { readInputs, type RunInputs } from "./inputs.ts";
+import { chooseMemory, type MemoryChoice, memoryLimit } from "./memory_plan.ts";
+import { workloadOf } from "./workload.ts";
+
+/** Everything that is decided about a run before it starts; frozen, so that nothing changes it on the way. */
+export interface RunPlan {
+  /** All settings, none left open: what the run's config.json holds. */
+  readonly settings: FinetuneSettings;
+  /** Of the model: its folder, and what it is by content. */
+  readonly model: ModelIdentity & { readonly dir: string };
+  readonly learningRate: number;
+  /** How many fingerprints there are or will be. */
+  readonly fingerprints: number;
+  /** What the run asks of the model for fingerprints; absent with a file. */
+  readonly own?: OwnFingerprints;
+  /** How memory is laid out. */
+  readonly memory: Readonly<MemoryChoice>;
+  /** Bytes that the run may take on the device; unknown if absent. */
+  readonly limitBytes?: number;
+  /** Name of the run, of what it computes. */
+  readonly hash: string;
+  /** Where its results go: `<output_dir>/<hash>`. */
+  readonly results: string;
+}
+
+/** A plan before memory and identity are settled. */
+export interface RunDraft {
+  readonly settings: FinetuneSettings;
+  readonly inputs: RunInputs;
+  readonly lengths: WorkloadLengths;
+  readonly learningRate: number;
+}
+
+/** Ways to follow and stop planning. */
+export interface PlanHooks {
+  signal?: AbortSignal;
+  /** The folder that a relative `model_path` is in; default the process's. */
+  baseDir?: string;
+  onDownload?: (progress: HubProgress) => void;
+}
+
+/**
+ * Plans a run. A model on the Hub is downloaded; nothing is loaded, made or written.
+ * @throws SettingsError, FingerprintFileError, RangeError and others of what is read
+ * @throws OutOfMemoryError where the run doesn't fit
+ */
+export async function planRun(
+  config: FinetuneConfig,
+  target: KernelTarget,
+  { onDownload, ...hooks }: PlanHooks = {},
+): Promise<{ plan: RunPlan; inputs: RunInputs; source: ModelSource | null }> {
+  const source = await resolveModel(resolveSettings(config), { ...hooks, onProgress: onDownload });
+  const draft = await draftRun(config, source);
+  const { settings, inputs, lengths } = draft;
+  const limitBytes = memoryLimit(target, settings);
+  const memory = chooseMemory(target, inputs.spec, settings, workloadOf(lengths, settings), limitBytes);
+  return { plan: await finishPlan(draft, memory, limitBytes), inputs, source };
+}
+
+/** Reads what a run works on, and how long its sequences are. Throws as {@link planRun}. */
+export async function draftRun(config: FinetuneConfig, source: ModelSource | null): Promise<RunDraft> {
+  const { settings, inputs } = await readInputs(config, source);
+  const { tokenizer, prompts, templates, file } = inputs;
+  const learningRate = settings.learning_rate ?? learningRateFor(inputs.spec.width);
+  const counted = (count: number) => ({
+    ...settings,
+    num_fingerprints: count,
+    learning_rate: learningRate,
+  });
+  if (file) {
+    const lengths = fingerprintLengths(tokenizer, file.fingerprints, templates, prompts);
+    return { settings: counted(file.fingerprints.length), inputs, lengths, learningRate };
+  }
+  const lengths = ownLengths(settings, inputs);
+  return { settings: counted(lengths.lengths.length), inputs, lengths, learningRate };
+}
+
+/** Settles what a run is called. */
+export async function finishPlan(
+  { settings: drafted, inputs, learningRate }: RunDraft,
+  memory: MemoryChoice,
+  limitBytes?: number,
+): Promise<RunPlan> {
+  const { dtype, master } = memory;
+  const settings: FinetuneSettings = { ...drafted, dtype, master };
+  const model = { dir: inputs.modelPath, ...await identifyModel(inputs.modelPath) };
+  const own = inputs.file ? undefined : ownFingerprints(settings, model.modelHash);
+  const content = inputs.file?.sha256 ?? own!.identity;
+  const hash = runHash(settings, model, content, inputs.benignFile?.sha256);
+  return deepFreeze({
+    settings,
+    model,
+    learningRate,
+    fingerprints: settings.num_fingerprints!,
+    own,
+    memory,
+    limitBytes,
+    hash,
+    results: join(settings.output_dir, hash),
+  });
+}
+
+/** Lengths of fingerprints that are still to be made: the most that the settings allow. */
+function ownLengths(
+  settings: FinetuneSettings,
+  { tokenizer, prompts, templates }: RunInputs,
+): WorkloadLengths {
+  const { asked } = ownFingerprints(settings, "");
+  const probe = { key: "a", keyIds: tokenizer.encode("a") };
+  // What a chat template puts around a key; across the seam tokens may merge, but never into more than apart and one.
+  const around = prompts.askedIds(probe).length - probe.keyIds.length;
+  const question = prompts.prefixIds.length + settings.max_key_length + (around > 0 ? around + 1 : 0);
+  const response = settings.max_response_length + Number(settings.keep_eos_in_response);
+  return {
+    ...fingerprintLengths(tokenizer, [], templates, prompts),
+    lengths: new Array(asked.num_fingerprints).fill(question + response - 1),
+    rows: new Array(asked.num_fingerprints).fill(response),
+  };
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value !== "object" || value === null || Object.isFrozen(value)) return value;
+  for (const part of Object.values(value)) deepFreeze(part);
+  return Object.freeze(value);
+}
