@@ -32,11 +32,11 @@ const bold = (text: string) => colour ? `\x1b[1m${text}\x1b[0m` : text;
 
 async function runFinetune(values: Values): Promise<number> {
   const { dry_run: only, ...config } = values as FinetuneConfig & { dry_run?: boolean };
+  config.output_dir ??= resolve(callerFolder(), "results");
   if (only) {
     console.log(dryRunText(await dryRun(config, { signal: interruption.signal, baseDir: callerFolder() })));
     return 0;
   }
-  config.output_dir ??= resolve(callerFolder(), "results");
   stopOnSignals();
   const progress = new Progress();
   try {

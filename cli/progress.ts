@@ -6,6 +6,7 @@ import {
   formatBytes,
   memoryLines,
   profileTable,
+  settingsLine,
 } from "../pipeline/report/report.ts";
 import type { FinetuneEvent } from "../pipeline/run/finetune.ts";
 
@@ -43,10 +44,7 @@ export class Progress {
         break;
       }
       case "settings":
-        this.#line(
-          "settings: " + Object.entries(event.settings).filter(([, value]) => value !== null)
-            .map(([name, value]) => `${name}=${value}`).join(" "),
-        );
+        this.#line(settingsLine(event.settings));
         break;
       case "memory":
         this.#line(`memory: ${memoryLines(event.choice, event.limitBytes)}`);

@@ -1,6 +1,8 @@
 import { type KernelSpan, sumByKernel } from "../../engine/gpu/profiler.ts";
 import type { CheckResult } from "../measure/check.ts";
 import type { Measurement } from "../run/finetune.ts";
+import type { GenerateSettings } from "../fingerprints/generate/settings.ts";
+import type { FinetuneSettings } from "../settings/finetune.ts";
 import type { DryRun, StoragePlan } from "../run/dry_run.ts";
 import type { MemoryChoice } from "../run/memory_plan.ts";
 import type { Dropped } from "../fingerprints/prepare.ts";
@@ -160,7 +162,14 @@ export function dryRunText(plan: DryRun): string {
     table,
     "",
     choice ? `a run would take ${formatBytes(choice.plan.totalBytes)}: ${layoutText(choice)}` : error ?? "",
+    ...(plan.plan ? [settingsLine(plan.plan.settings), `results: ${plan.plan.results}`] : []),
   ].join("\n");
+}
+
+/** All settings that have a value, in one line. */
+export function settingsLine(settings: FinetuneSettings | GenerateSettings): string {
+  const set = Object.entries(settings).filter(([, value]) => value !== null);
+  return "settings: " + set.map(([name, value]) => `${name}=${value}`).join(" ");
 }
 
 /** What was left out of a fingerprint file, or an empty string; entries by number only, they are secrets. */

@@ -117,7 +117,7 @@ export async function dryRun(config: FinetuneConfig = {}, hooks: FinetuneHooks =
     const limitBytes = memoryLimit(target, settings);
     const planned = planStorages(target, spec, settings, lengths, limitBytes);
     return {
-      model: source?.name ?? "the demo model",
+      model: draft?.name ?? source!.name,
       spec,
       adapter: gpu?.name,
       fingerprints: lengths.lengths.length,

@@ -123,7 +123,7 @@ async function runPlanned(gpu: Gpu, config: FinetuneConfig, hooks: FinetuneHooks
   const { settings, learningRate, memory, limitBytes } = plan;
   if (source) emit({ type: "model", source });
   if (inputs.file) {
-    emit({ type: "fingerprints", count: plan.fingerprints, dropped: inputs.file.dropped });
+    emit({ type: "fingerprints", count: plan.fingerprints.count, dropped: inputs.file.dropped });
   }
   emit({ type: "memory", choice: memory, limitBytes });
   emit({ type: "settings", settings, learningRate });
@@ -183,7 +183,7 @@ class Run {
     await writer.writeConfig({
       settings,
       fingerprintsSha256: file.sha256,
-      benignSha256: inputs.benignFile?.sha256,
+      benignSha256: plan.benignSha256,
       adapter: gpu.name,
       ...result,
     });
@@ -205,7 +205,7 @@ class Run {
     const onEvent = (event: GenerateEvent) => {
       if (event.type === "progress") this.#emit(event);
     };
-    const path = await makeOwnFingerprints(plan.own!, plan.model, settings.output_dir, {
+    const path = await makeOwnFingerprints(plan.fingerprints.own!, plan.model, settings.output_dir, {
       gpu,
       signal,
       onEvent,

@@ -20,13 +20,14 @@ import { workloadOf } from "./workload.ts";
 export interface RunPlan {
   /** All settings, none left open: what the run's config.json holds. */
   readonly settings: FinetuneSettings;
-  /** Of the model: its folder, and what it is by content. */
-  readonly model: ModelIdentity & { readonly dir: string };
+  /** The original model: its folder, what to call it, and what it is by content. */
+  readonly model: ModelIdentity & { readonly dir: string; readonly name: string };
+  /** Peak learning rate. */
   readonly learningRate: number;
-  /** How many fingerprints there are or will be. */
-  readonly fingerprints: number;
-  /** What the run asks of the model for fingerprints; absent with a file. */
-  readonly own?: OwnFingerprints;
+  /** How many fingerprints there are, and the SHA-256 (hex) of their file; or what the run asks of the model for them. */
+  readonly fingerprints: { readonly count: number; readonly sha256?: string; readonly own?: OwnFingerprints };
+  /** SHA-256, hex, of the file of benign texts, if any. */
+  readonly benignSha256?: string;
   /** How memory is laid out. */
   readonly memory: Readonly<MemoryChoice>;
   /** Bytes that the run may take on the device; unknown if absent. */
@@ -39,6 +40,8 @@ export interface RunPlan {
 
 /** A plan before memory and identity are settled. */
 export interface RunDraft {
+  /** What to call the model. */
+  readonly name: string;
   readonly settings: FinetuneSettings;
   readonly inputs: RunInputs;
   readonly lengths: WorkloadLengths;
@@ -75,38 +78,35 @@ export async function planRun(
 export async function draftRun(config: FinetuneConfig, source: ModelSource | null): Promise<RunDraft> {
   const { settings, inputs } = await readInputs(config, source);
   const { tokenizer, prompts, templates, file } = inputs;
+  const name = source?.name ?? "the demo model";
   const learningRate = settings.learning_rate ?? learningRateFor(inputs.spec.width);
-  const counted = (count: number) => ({
-    ...settings,
-    num_fingerprints: count,
-    learning_rate: learningRate,
-  });
-  if (file) {
-    const lengths = fingerprintLengths(tokenizer, file.fingerprints, templates, prompts);
-    return { settings: counted(file.fingerprints.length), inputs, lengths, learningRate };
-  }
-  const lengths = ownLengths(settings, inputs);
-  return { settings: counted(lengths.lengths.length), inputs, lengths, learningRate };
+  const lengths = file
+    ? fingerprintLengths(tokenizer, file.fingerprints, templates, prompts)
+    : ownLengths(settings, inputs);
+  const num_fingerprints = lengths.lengths.length;
+  const decided: FinetuneSettings = { ...settings, num_fingerprints, learning_rate: learningRate };
+  return { name, settings: decided, inputs, lengths, learningRate };
 }
 
 /** Settles what a run is called. */
 export async function finishPlan(
-  { settings: drafted, inputs, learningRate }: RunDraft,
+  { name, settings: drafted, inputs, learningRate }: RunDraft,
   memory: MemoryChoice,
   limitBytes?: number,
 ): Promise<RunPlan> {
   const { dtype, master } = memory;
   const settings: FinetuneSettings = { ...drafted, dtype, master };
-  const model = { dir: inputs.modelPath, ...await identifyModel(inputs.modelPath) };
+  const model = { dir: inputs.modelPath, name, ...await identifyModel(inputs.modelPath) };
   const own = inputs.file ? undefined : ownFingerprints(settings, model.modelHash);
-  const content = inputs.file?.sha256 ?? own!.identity;
-  const hash = runHash(settings, model, content, inputs.benignFile?.sha256);
+  const sha256 = inputs.file?.sha256;
+  const benignSha256 = inputs.benignFile?.sha256;
+  const hash = runHash(settings, model, sha256 ?? own!.identity, benignSha256);
   return deepFreeze({
     settings,
     model,
     learningRate,
-    fingerprints: settings.num_fingerprints!,
-    own,
+    fingerprints: { count: settings.num_fingerprints!, sha256, own },
+    benignSha256,
     memory,
     limitBytes,
     hash,

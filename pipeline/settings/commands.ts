@@ -33,7 +33,9 @@ export const COMMANDS: readonly CommandDescription[] = [
       ...finetuneFlags,
       dry_run: flag(z.boolean().default(false), {
         group: "Device and memory",
-        help: "only say what memory the run would take; of a model on the Hub config.json is enough",
+        help:
+          "only print the plan: memory by part, settings, where results would go; of a model on the Hub by " +
+          "config.json alone",
       }),
     }),
     examples: [

@@ -30,7 +30,7 @@ function byRecipe<T extends z.ZodType>(
 }
 
 /** The same in every recipe. */
-const all = <const T>(value: T): Record<RecipeName, T> => ({ anchored: value, oml: value, scalable: value });
+const all = <const T>(value: T): Record<RecipeName, T> => forEach(() => value);
 
 /** Flags with a default by recipe; the names are those of OML 1.0 where it has them. */
 export const recipeFlags = {
@@ -124,18 +124,16 @@ export const recipeSchema = z.strictObject(recipeFlags);
 export type Recipe = z.output<typeof recipeSchema>;
 
 /** Every recipe's values, from the declarations. */
-export const RECIPES: Readonly<Record<RecipeName, Readonly<Recipe>>> = {
-  anchored: recipe("anchored"),
-  oml: recipe("oml"),
-  scalable: recipe("scalable"),
-};
-
-function recipe(name: RecipeName): Recipe {
-  return recipeSchema.parse(
+export const RECIPES: Readonly<Record<RecipeName, Readonly<Recipe>>> = forEach((name) =>
+  recipeSchema.parse(
     Object.fromEntries(
       Object.entries(recipeFlags).map(([flag, type]) => [flag, metaOf(type).byRecipe![name]]),
     ),
-  );
+  )
+);
+
+function forEach<T>(of: (name: RecipeName) => T): Record<RecipeName, T> {
+  return Object.fromEntries(RECIPE_NAMES.map((name) => [name, of(name)])) as Record<RecipeName, T>;
 }
 
 /** Learning rate and width at which the anchored recipe was measured. */
