@@ -31,6 +31,9 @@ export { check, type CheckHooks, type CheckResult, type CheckRow } from "./pipel
 export type { FinetuneConfig, FinetuneSettings } from "./pipeline/settings/finetune.ts";
 export type { CheckConfig } from "./pipeline/settings/check.ts";
 export { SettingsError } from "./pipeline/settings/parse.ts";
+export type { RecipeName } from "./pipeline/settings/recipes.ts";
+export type { WebgpuName } from "./pipeline/settings/shared.ts";
+export type { Strategy, StrategyName } from "./pipeline/settings/strategies.ts";
 export {
   finetune,
   type FinetuneEvent,
@@ -39,7 +42,12 @@ export {
   type Measurement,
 } from "./pipeline/run/finetune.ts";
 export type { GenerateConfig } from "./pipeline/settings/generate.ts";
-export type { GenerateSettings } from "./pipeline/fingerprints/generate/settings.ts";
+export type {
+  GenerateSettings,
+  KeySource,
+  ResponseSource,
+} from "./pipeline/fingerprints/generate/settings.ts";
+export type { OwnFingerprints } from "./pipeline/fingerprints/own.ts";
 export {
   FingerprintsExistError,
   GenerateFileError,
@@ -53,6 +61,7 @@ export {
 } from "./pipeline/fingerprints/generate/generate.ts";
 export type { GenerateSummary } from "./pipeline/fingerprints/generate/summary.ts";
 export { type DryRun, dryRun } from "./pipeline/run/dry_run.ts";
+export type { ModelIdentity } from "./pipeline/run/identity.ts";
 export type { RunPlan } from "./pipeline/run/plan.ts";
 export { type ModelSource, resolveModel } from "./pipeline/hub/model_source.ts";
 export {
