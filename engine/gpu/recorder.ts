@@ -233,8 +233,10 @@ export class Recording<S> {
    * Like {@link Recording.submit}, a segment at a time: gives each one's name once it is submitted. In between, the caller
    * may free, fill and make buffers that only other segments use; submitting this recording otherwise is not allowed. The
    * copies follow the last segment.
+   * @throws TypeError when dispatches were recorded outside of any segment, or another run begins meanwhile.
    */
   *segments(sizes: S, copies: readonly SlotCopy[] = []): Generator<string, void, undefined> {
+    if (this.starts[0]?.first !== 0) throw new TypeError("dispatches outside of any segment");
     const launches = this.#begin(sizes);
     this.gpu.device.queue.writeBuffer(this.#uniforms, 0, this.#uniformData.buffer);
     const run = this.#runs;

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Slot } from "../../engine/gpu/pool.ts";
+import { Pool, Slot } from "../../engine/gpu/pool.ts";
 import { type Binding, foldGroups, Recorder } from "../../engine/gpu/recorder.ts";
 import { sumByKernel } from "../../engine/gpu/profiler.ts";
 import { GROWTH_BYTES, ReadbackBuffer, readSlot } from "../../engine/gpu/transfer.ts";
@@ -225,4 +225,65 @@ Deno.test("profile: times and counts by kernel name, without the skipped ones", 
   assert.ok(times.every(({ milliseconds }) => milliseconds > 0 && milliseconds < 60_000));
   assert.equal(gpu.memory.allocatedBytes, before);
   recording.dispose();
+});
+
+Deno.test("segments: each is submitted when it is asked for, the copies after the last", async () => {
+  const recorder = new Recorder<{ value: number }>(gpu);
+  const [x, y, out] = ["x", "y", "out"].map((label) => recorder.pool.acquire(256, label));
+  const launch = ({ value }: { value: number }) => ({ params: { count: 64, value }, groups: 1 });
+  recorder.segment("first");
+  recorder.dispatch(addValue.variant(), { x, y }, launch);
+  recorder.segment("empty");
+  recorder.segment("second");
+  recorder.dispatch(addValue.variant(), { x: y, y: x }, launch);
+  const recording = recorder.finish(gpu);
+  gpu.write(x.buffer, new Float32Array(64));
+  const steps = recording.segments({ value: 3 }, [{ from: { slot: x }, to: { slot: out }, bytes: 256 }]);
+  const firstOf = async (slot: typeof x) => new Float32Array((await readSlot(gpu, slot, 0, 4)).buffer)[0];
+  assert.equal(steps.next().value, "first");
+  assert.deepEqual([await firstOf(x), await firstOf(y), await firstOf(out)], [0, 3, 0]);
+  assert.equal(steps.next().value, "empty");
+  assert.equal(steps.next().value, "second");
+  assert.deepEqual([await firstOf(x), await firstOf(y), await firstOf(out)], [6, 3, 6]);
+  assert.equal(steps.next().done, true);
+  recording.dispose();
+});
+
+Deno.test("segments: a dispatch before the first one is refused", () => {
+  const recorder = new Recorder<void>(gpu);
+  const [x, y] = [recorder.pool.acquire(256, "x"), recorder.pool.acquire(256, "y")];
+  recorder.dispatch(addValue.variant(), { x, y }, () => null);
+  recorder.segment("late");
+  const recording = recorder.finish(gpu);
+  assert.throws(() => recording.segments().next(), {
+    name: "TypeError",
+    message: "dispatches outside of any segment",
+  });
+  recording.dispose();
+});
+
+Deno.test("pool: recordings that share one live in its largest slots, and the last frees them", async () => {
+  const before = gpu.memory.allocatedBytes;
+  const pool = new Pool();
+  const launch = (count: number) => () => ({ params: { count, value: 1 }, groups: Math.ceil(count / 64) });
+  const record = (count: number) => {
+    const recorder = new Recorder<void>(gpu, pool);
+    const [x, y] = [pool.acquire(count * 4, "x"), pool.acquire(count * 4, "y")];
+    recorder.dispatch(addValue.variant(), { x, y }, launch(count));
+    return { recording: recorder.finish(gpu), x, y };
+  };
+  const small = record(64);
+  const large = record(256);
+  assert.deepEqual([large.x, large.y], [small.x, small.y]);
+  assert.equal(pool.totalBytes, 2 * 1024);
+  for (const { recording, x, y } of [small, large, small]) {
+    gpu.write(x.buffer, new Float32Array(64).fill(5));
+    const [bytes] = await recording.run(undefined, [{ slot: y, bytes: 4 }]);
+    assert.equal(new Float32Array(bytes.buffer)[0], 6);
+  }
+  small.recording.dispose();
+  assert.ok(large.x.isRealized);
+  large.recording.dispose();
+  assert.equal(pool.slots.length, 0);
+  assert.equal(gpu.memory.allocatedBytes, before);
 });
