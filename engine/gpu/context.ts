@@ -210,6 +210,24 @@ export class Gpu {
   }
 
   /**
+   * Waits for all submitted work, and gives what `read` makes of the first `bytes` of a MAP_READ buffer.
+   * @throws the first GPU error seen, so that a rejected dispatch never gives numbers; DeviceLostError.
+   */
+  async readMapped<T>(buffer: GPUBuffer, bytes: number, read: (mapped: Uint8Array) => T): Promise<T> {
+    await this.check();
+    try {
+      await buffer.mapAsync(GPUMapMode.READ, 0, bytes);
+      // One getMappedRange a mapping: it copies the whole range on some implementations.
+      const value = read(new Uint8Array(buffer.getMappedRange(0, bytes)));
+      buffer.unmap();
+      this.throwIfFailed();
+      return value;
+    } catch (error) {
+      return await this.throwCause(error);
+    }
+  }
+
+  /**
    * Creates a buffer of `bytes` (rounded up to 16) and counts it.
    * @throws OutOfMemoryError when `bytes` is over the device's buffer limit.
    */

@@ -74,15 +74,12 @@ export class Profiler {
 
   /** Waits for the work; dispatches in their order. */
   async read(): Promise<KernelSpan[]> {
-    await this.#gpu.check();
-    try {
-      await this.#staging.mapAsync(GPUMapMode.READ);
-    } catch (error) {
-      await this.#gpu.throwCause(error);
-    }
-    const times = new BigInt64Array(this.#staging.getMappedRange().slice(0));
-    this.#staging.unmap();
-    this.#gpu.throwIfFailed();
+    const { size } = this.#staging;
+    const times = await this.#gpu.readMapped(
+      this.#staging,
+      size,
+      (mapped) => new BigInt64Array(mapped.slice().buffer),
+    );
     const milliseconds = (from: bigint, to: bigint) => Number(to - from) / 1e6;
     return this.#passes.map((pass, i) => ({
       ...pass,

@@ -35,25 +35,14 @@ export class ReadbackBuffer {
       });
       gpu.device.queue.submit([encoder.finish()]);
     });
-    await gpu.check();
-    try {
-      await buffer.mapAsync(GPUMapMode.READ, 0, total);
-    } catch (error) {
-      await gpu.throwCause(error);
-    }
-    try {
-      // One getMappedRange a mapping: it copies the whole range on some implementations.
-      const mapped = new Uint8Array(buffer.getMappedRange(0, total));
+    return await gpu.readMapped(buffer, total, (mapped) => {
       let offset = 0;
       return reads.map(({ bytes }, i) => {
         const out = mapped.slice(offset, offset + bytes);
         offset += padded[i];
         return out;
       });
-    } finally {
-      buffer.unmap();
-      gpu.throwIfFailed();
-    }
+    });
   }
 
   dispose(): void {

@@ -161,6 +161,27 @@ gpuTest("a lost device is a DeviceLostError, before and after it is noticed", as
   assert.throws(() => recording.submit({ groups: 1 }), DeviceLostError);
 });
 
+for (const delay of [0, 1, 20, 60]) {
+  gpuTest(
+    `a device lost ${delay} ms after a step was submitted is a DeviceLostError, and all memory counts as freed`,
+    async () => {
+      return openGpu({ device: await plainDevice() });
+    },
+    async (gpu) => {
+      const { recorder, y } = addRecording(gpu, 4 << 20);
+      const recording = recorder.finish(gpu);
+      const run = async () => {
+        for (;;) await recording.run({ groups: 60_000 }, [{ slot: y, bytes: 4 << 20 }]);
+      };
+      const running = assert.rejects(run(), DeviceLostError);
+      setTimeout(() => gpu.device.destroy(), delay);
+      await running;
+      recording.dispose();
+      assert.equal(gpu.memory.allocatedBytes, 0);
+    },
+  );
+}
+
 gpuTest(
   "an injected device stays the caller's",
   async () => openGpu({ device: await plainDevice() }),
