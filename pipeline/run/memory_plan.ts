@@ -1,4 +1,3 @@
-import { freemem } from "node:os";
 import { OutOfMemoryError } from "../../engine/gpu/errors.ts";
 import type { KernelTarget } from "../../engine/gpu/recorder.ts";
 import type { ModelSpec } from "../../engine/models/spec.ts";
@@ -8,6 +7,7 @@ import { MODEL_DEFAULTS } from "../../engine/model/model.ts";
 import type { StorageOptions } from "../../engine/model/parameters.ts";
 import { type MemoryPart, type MemoryPlan, planTraining } from "../../engine/train/plan.ts";
 import type { FinetuneSettings } from "../settings/finetune.ts";
+import { availableMemory } from "./host_memory.ts";
 
 /** What training and measuring ask for: tokens and rows that they would fill a micro-batch with, had they the room. */
 export interface Workload {
@@ -102,11 +102,11 @@ function planOf(
   return { dtype, master, maxTokens, saveBlocks, room, plan };
 }
 
-/** Bytes that a run may take: `max_memory`, or on a software adapter what the system has free; unknown elsewhere. */
+/** Bytes that a run may take: `max_memory`, or on a software adapter what the system or its container has free; unknown elsewhere. */
 export function memoryLimit(target: KernelTarget, { max_memory }: FinetuneSettings): number | undefined {
   if (max_memory !== null) return max_memory * 2 ** 30;
   if (!target.isSoftware) return undefined;
-  return Deno.systemMemoryInfo?.().available ?? freemem();
+  return availableMemory();
 }
 
 /**
