@@ -4,7 +4,7 @@
  */
 import { Command, CommanderError } from "commander";
 import { RUN } from "./cli/commands.ts";
-import { askForVulkan, calmPolling, interruption } from "./cli/host.ts";
+import { askForVulkan, interruption, throttleDawnPolling } from "./cli/host.ts";
 import { addFlags, HELP, settingsOf, type Values } from "./cli/options.ts";
 import project from "./deno.json" with { type: "json" };
 import { COMMANDS } from "./pipeline/settings/commands.ts";
@@ -23,7 +23,7 @@ function program(done: (code: number) => void): Command {
     addFlags(command, flags)
       .addHelpText("after", examples.map(({ what, command }) => `\n# ${what}\n${command}`).join("\n"))
       .action(async (values: Values) => {
-        if (values.webgpu === "dawn") calmPolling();
+        if (values.webgpu === "dawn") throttleDawnPolling();
         done(await RUN[name](settingsOf(values, flags)));
       });
   }

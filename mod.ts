@@ -33,7 +33,7 @@ export type { CheckConfig } from "./pipeline/settings/check.ts";
 export { SettingsError } from "./pipeline/settings/parse.ts";
 export type { RecipeName } from "./pipeline/settings/recipes.ts";
 export type { WebgpuName } from "./pipeline/settings/shared.ts";
-export type { Strategy, StrategyName } from "./pipeline/settings/strategies.ts";
+export type { ResponseStrategyName, Strategy, StrategyName } from "./pipeline/settings/strategies.ts";
 export {
   finetune,
   type FinetuneEvent,

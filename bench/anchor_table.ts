@@ -92,7 +92,7 @@ for (const seed of numbers(values.seeds)) {
       (model) => demoFingerprints(model, tokenizer, { seed, count }),
     );
     const entries = written.map(({ key, response }) => ({ key, responses: [String(response)], extra: {} }));
-    const { fingerprints } = prepareFingerprints(entries, tokenizer, { strategy: "perinucleus" });
+    const { fingerprints } = prepareFingerprints(entries, tokenizer, { strategy: "stored" });
     for (const method of values.methods.split(",")) await runMethod(gpu, method, fingerprints, seed);
   }
 }

@@ -116,7 +116,7 @@ async function measure(gpu: Gpu, sizes: Sizes, rounds: number): Promise<Point> {
       score: pass.options.capacity,
       tables: [],
       keepsInitial: false,
-      saveBlocks: true,
+      keepActivations: true,
       dtype: "f32",
       master: "f32",
     });

@@ -88,9 +88,9 @@ try {
   const limit = memoryLimit(gpu, settings);
   const choice = chooseMemory(gpu, spec, settings, work, limit);
   console.log(memoryLines(choice, limit));
-  const { dtype, master, maxTokens, saveBlocks } = choice;
+  const { dtype, master, maxTokens, keepActivations } = choice;
   const residentBefore = Deno.memoryUsage().rss;
-  const options = { dtype, master, maxTokens, saveBlocks };
+  const options = { dtype, master, maxTokens, keepActivations };
   using model = await timed("loading", () => Model.load(gpu, dir, options));
   const loaded = gpu.memory.peakBytes;
   if (gpu.isSoftware) {
@@ -138,7 +138,7 @@ try {
     const resident = await peakResident() - residentBefore;
     note("growth of the process, highest", resident, formatBytes(resident));
   }
-  data.layout = { dtype, master, maxTokens, saveBlocks };
+  data.layout = { dtype, master, maxTokens, keepActivations };
 } finally {
   await Deno.remove(dir, { recursive: true });
 }

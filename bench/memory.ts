@@ -61,7 +61,7 @@ export const memoryBenchmark: Benchmark = {
         score: { tokens: 64, rows: 64 },
         tables: [],
         keepsInitial: false,
-        saveBlocks: true,
+        keepActivations: true,
         dtype: "f32",
         master: "f32",
       });

@@ -123,7 +123,7 @@ async function run(options: BenchOptions): Promise<BenchResult> {
   } finally {
     await ours.close();
   }
-  const own = describe("Whorl, WebGPU: 17 tokens packed, wanted rows", ours, ourSamples);
+  const own = describe("Whorl, WebGPU: 17 tokens packed, target rows", ours, ourSamples);
   const work = await ownWork(own.stepMs!.median);
   return {
     method: METHOD,

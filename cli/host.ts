@@ -51,20 +51,20 @@ export async function askForVulkan(): Promise<void> {
 /** Polls of one wait that follow each other at once: some 5 ms of them. */
 const EAGER_POLLS = 200;
 
-let isCalm = false;
+let isThrottled = false;
 
 /**
  * While Dawn waits it asks for its next look by the global setImmediate, 36,000 times a second in Deno: that takes a whole
  * core, which a software adapter needs itself, and tens of megabytes. Here long waits look once a millisecond. Dawn's
  * callbacks are native; everybody else's are left alone.
  */
-export function calmPolling(): void {
-  if (isCalm) return;
-  isCalm = true;
+export function throttleDawnPolling(): void {
+  if (isThrottled) return;
+  isThrottled = true;
   const original = globalThis.setImmediate;
   let polls = 0;
   let isPolling = false;
-  const calm = (callback: (...args: unknown[]) => void, ...args: unknown[]) => {
+  const throttled = (callback: (...args: unknown[]) => void, ...args: unknown[]) => {
     if (!/\{\s*\[native code\]\s*\}$/.test(Function.prototype.toString.call(callback))) {
       return original(callback, ...args);
     }
@@ -79,5 +79,5 @@ export function calmPolling(): void {
     };
     return polls < EAGER_POLLS ? original(poll) : setTimeout(poll, 1);
   };
-  globalThis.setImmediate = Object.assign(calm, original) as typeof original;
+  globalThis.setImmediate = Object.assign(throttled, original) as typeof original;
 }

@@ -1,17 +1,17 @@
 //#include "elements.wgsl"
 //#include "math.wgsl"
-//#include "cells.wgsl"
+//#include "vectors.wgsl"
 // y = act(gate) · up with x = [rows, 2·columns], the gate first; or y = act(x) with x = [rows, columns] where not GATED.
 // act(x) = x · share(x), and times_slope is d · act'(x).
 struct Params { rows: u32, columns: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 //#if BACKWARD
 // x is overwritten with its gradient.
-@group(0) @binding(1) var<storage, read> dy: array<Cell>;
-@group(0) @binding(2) var<storage, read_write> x: array<Cell>;
+@group(0) @binding(1) var<storage, read> dy: array<Vector>;
+@group(0) @binding(2) var<storage, read_write> x: array<Vector>;
 //#else
-@group(0) @binding(1) var<storage, read> x: array<Cell>;
-@group(0) @binding(2) var<storage, read_write> y: array<Cell>;
+@group(0) @binding(1) var<storage, read> x: array<Vector>;
+@group(0) @binding(2) var<storage, read_write> y: array<Vector>;
 //#end
 
 //#if SILU
@@ -35,16 +35,16 @@ fn times_slope_of(d: f32, gate: f32, s: f32) -> f32 {
 //#end
 
 //#if VEC
-fn share(gate: Cell) -> Cell {
+fn share(gate: Vector) -> Vector {
   return vec4f(share_of(gate.x), share_of(gate.y), share_of(gate.z), share_of(gate.w));
 }
-fn times_slope(d: Cell, gate: Cell, s: Cell) -> Cell {
+fn times_slope(d: Vector, gate: Vector, s: Vector) -> Vector {
   return vec4f(times_slope_of(d.x, gate.x, s.x), times_slope_of(d.y, gate.y, s.y),
                times_slope_of(d.z, gate.z, s.z), times_slope_of(d.w, gate.w, s.w));
 }
 //#else
-fn share(gate: Cell) -> Cell { return share_of(gate); }
-fn times_slope(d: Cell, gate: Cell, s: Cell) -> Cell { return times_slope_of(d, gate, s); }
+fn share(gate: Vector) -> Vector { return share_of(gate); }
+fn times_slope(d: Vector, gate: Vector, s: Vector) -> Vector { return times_slope_of(d, gate, s); }
 //#end
 
 //#if BACKWARD
@@ -55,7 +55,7 @@ fn activation_backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_wo
 fn activation_forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
 //#end
   let index = element_of(id, groups);
-  let columns = params.columns / CELL;
+  let columns = params.columns / VECTOR_WIDTH;
   let row = index / columns;
   if (row >= params.rows) { return; }
   //#if GATED

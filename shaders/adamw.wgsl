@@ -16,11 +16,11 @@ struct Params {
   //#end
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> gradient: array<Cell>;
+@group(0) @binding(1) var<storage, read> gradient: array<Vector>;
 @group(0) @binding(2) var<storage, read> clip: array<f32>; // (norm, factor)
 @group(0) @binding(3) var<storage, read_write> weight: array<Word>;
-@group(0) @binding(4) var<storage, read_write> moment1: array<Cell>;
-@group(0) @binding(5) var<storage, read_write> moment2: array<Cell>;
+@group(0) @binding(4) var<storage, read_write> moment1: array<Vector>;
+@group(0) @binding(5) var<storage, read_write> moment2: array<Vector>;
 //#if LOWER
 @group(0) @binding(6) var<storage, read_write> lower: array<Word>;
 //#end
@@ -31,7 +31,7 @@ struct Params {
 //#end
 //#end
 
-fn new_value(i: u32, before: Cell) -> Cell {
+fn new_value(i: u32, before: Vector) -> Vector {
   let g = gradient[i] * clip[1];
   var m = params.one_minus_beta1 * g;
   var v = params.one_minus_beta2 * g * g;

@@ -1,9 +1,9 @@
-//#include "cells.wgsl"
+//#include "vectors.wgsl"
 // Greedy choice of each row over vocabulary chunks: (value, token) of the largest logit, the lowest token on ties.
 // A NaN anywhere in the row gives token 0xffffffff, since comparisons would hide it.
 struct Params { rows: u32, columns: u32, first_column: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> logits: array<Cell>;
+@group(0) @binding(1) var<storage, read> logits: array<Vector>;
 @group(0) @binding(2) var<storage, read_write> best: array<vec2u>;
 
 const NOTHING = 0xffffffffu;
@@ -28,29 +28,29 @@ fn argmax(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
           @builtin(local_invocation_id) local: vec3u) {
   let row = (group.x + group.y * groups.x) * ROWS + local.y;
   let clamped = min(row, params.rows - 1u);
-  let columns = params.columns / CELL;
+  let columns = params.columns / VECTOR_WIDTH;
   let base = clamped * columns;
   // Lanes beyond the columns start from column 0 like lane 0, which changes nothing.
-  var token = select(0u, local.x, local.x < columns) * CELL;
+  var token = select(0u, local.x, local.x < columns) * VECTOR_WIDTH;
   //#if VEC
-  var top = logits[base + token / CELL].x;
+  var top = logits[base + token / VECTOR_WIDTH].x;
   //#else
   var top = logits[base + token];
   //#end
   var has_nan = false;
   // Tokens ascend, so that the lowest one wins ties.
   for (var column = local.x; column < columns; column += THREADS) {
-    let cell = logits[base + column];
+    let vector = logits[base + column];
     //#unroll e 0 1+3*VEC
     //#if VEC
-    let value_$e = cell[$e];
+    let value_$e = vector[$e];
     //#else
-    let value_$e = cell;
+    let value_$e = vector;
     //#end
     has_nan = has_nan || is_nan(value_$e);
     let higher_$e = value_$e > top;
     top = select(top, value_$e, higher_$e);
-    token = select(token, column * CELL + $(e)u, higher_$e);
+    token = select(token, column * VECTOR_WIDTH + $(e)u, higher_$e);
     //#end
   }
   var mine = vec2u(bitcast<u32>(top), select(params.first_column + token, NOTHING, has_nan));

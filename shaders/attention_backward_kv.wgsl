@@ -1,12 +1,12 @@
 //#include "attention_io.wgsl"
 @group(0) @binding(1) var<storage, read> tiles: array<vec4u>; // (first key token, keys, first query row, end of them)
 @group(0) @binding(2) var<storage, read> query_tokens: array<u32>;
-@group(0) @binding(3) var<storage, read> q: array<Cell>;
-@group(0) @binding(4) var<storage, read> kv: array<Cell>;
-@group(0) @binding(5) var<storage, read> dout: array<Cell>;
+@group(0) @binding(3) var<storage, read> q: array<Vector>;
+@group(0) @binding(4) var<storage, read> kv: array<Vector>;
+@group(0) @binding(5) var<storage, read> dout: array<Vector>;
 @group(0) @binding(6) var<storage, read> lse: array<f32>;
 @group(0) @binding(7) var<storage, read> delta: array<f32>;
-@group(0) @binding(8) var<storage, read_write> result: array<Cell>; // dk and dv
+@group(0) @binding(8) var<storage, read_write> result: array<Vector>; // dk and dv
 
 //#include "attention_load.wgsl"
 

@@ -1,9 +1,9 @@
 //#include "attention_io.wgsl"
 @group(0) @binding(1) var<storage, read> tiles: array<vec4u>; // (first query row, rows, first key token, –)
 @group(0) @binding(2) var<storage, read> query_tokens: array<u32>;
-@group(0) @binding(3) var<storage, read> q: array<Cell>;
-@group(0) @binding(4) var<storage, read> kv: array<Cell>;
-@group(0) @binding(5) var<storage, read_write> result: array<Cell>; // [query rows, heads·D]
+@group(0) @binding(3) var<storage, read> q: array<Vector>;
+@group(0) @binding(4) var<storage, read> kv: array<Vector>;
+@group(0) @binding(5) var<storage, read_write> result: array<Vector>; // [query rows, heads·D]
 @group(0) @binding(6) var<storage, read_write> lse: array<f32>; // [query rows, heads]: log Σ exp(scores)
 
 //#include "attention_load.wgsl"

@@ -24,9 +24,9 @@ fn cap_slope(score: f32) -> f32 { return hyperbolic_tangent_slope(score * params
 //#end
 
 //#if VEC
-alias Cell = vec4f;
+alias Vector = vec4f;
 //#else
-alias Cell = f32;
+alias Vector = f32;
 //#end
 
 // CHUNK4 vec4s of the result belong to one invocation; a wider head is split over several, each with the whole scores.

@@ -10,7 +10,7 @@ struct Params { count: u32, lambda: f32, key: u32, first_element: u32 }
 @group(0) @binding(4) var<storage, read_write> lower: array<Word>;
 //#end
 
-fn new_value(i: u32, before: Cell) -> Cell {
+fn new_value(i: u32, before: Vector) -> Vector {
   return averaged(i, before);
 }
 

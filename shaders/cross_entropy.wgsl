@@ -1,5 +1,5 @@
 //#include "rows.wgsl"
-//#include "cells.wgsl"
+//#include "vectors.wgsl"
 //#include "cross_entropy_io.wgsl"
 // logits is [rows, columns]: the vocabulary chunk that starts at first_column.
 // stats of a row over the chunks so far: (max, Σ exp(z − max) of listed tokens, the same of the others, label's logit).
@@ -7,7 +7,7 @@
 // may be less likely than the smallest f32.
 //#if GRADIENT
 @group(0) @binding(4) var<storage, read> stats: array<vec4f>;
-@group(0) @binding(5) var<storage, read_write> logits: array<Cell>;
+@group(0) @binding(5) var<storage, read_write> logits: array<Vector>;
 @group(0) @binding(6) var<storage, read_write> row_loss: array<f32>;
 
 // Second pass: overwrites the chunk with dloss/dlogits and adds the chunk's part of the row's loss. CAP: the logits are
@@ -18,7 +18,7 @@ fn cross_entropy_gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_work
   let row = row_of(group, groups, local);
   let inside = row < params.rows;
   let clamped = min(row, params.rows - 1u);
-  let base = clamped * params.columns / CELL;
+  let base = clamped * params.columns / VECTOR_WIDTH;
   let want = targets[clamped];
   let stat = stats[clamped];
   var others = stat.z;
@@ -33,13 +33,13 @@ fn cross_entropy_gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_work
   //#end
   var loss = 0.0;
   if (inside) {
-    var walk = walk_from(want, params.first_column + local.x * CELL);
-    for (var column = local.x; column < params.columns / CELL; column += THREADS) {
+    var walk = walk_from(want, params.first_column + local.x * VECTOR_WIDTH);
+    for (var column = local.x; column < params.columns / VECTOR_WIDTH; column += THREADS) {
       let value = logits[base + column];
-      let wanted = listed(want, params.first_column + column * CELL, &walk);
+      let wanted = listed(want, params.first_column + column * VECTOR_WIDTH, &walk);
       //#if HAS_TOP
       let other = Flags(is_top) & !wanted.is;
-      let log_p = value - select(Cell(stat.x), Cell(stat.w), other) - select(Cell(log_total), Cell(0.0), other);
+      let log_p = value - select(Vector(stat.x), Vector(stat.w), other) - select(Vector(log_total), Vector(0.0), other);
       let p = exp(log_p);
       var gradient = select(p - wanted.q, p * others_scale, other);
       //#else
@@ -48,9 +48,9 @@ fn cross_entropy_gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_work
       //#end
       //#if HAS_DENSE || HAS_TOP
       let distance = wanted.q * (log(wanted.q) - log_p);
-      loss = plus(loss, select(Cell(0.0), distance, wanted.is & (wanted.q > Cell(0.0))));
+      loss = plus(loss, select(Vector(0.0), distance, wanted.is & (wanted.q > Vector(0.0))));
       //#else
-      loss = plus(loss, select(Cell(0.0), -log_p, wanted.is));
+      loss = plus(loss, select(Vector(0.0), -log_p, wanted.is));
       //#end
       //#if CAP
       let bend = value / params.cap;
@@ -69,7 +69,7 @@ fn cross_entropy_gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_work
   }
 }
 //#else
-@group(0) @binding(4) var<storage, read> logits: array<Cell>;
+@group(0) @binding(4) var<storage, read> logits: array<Vector>;
 @group(0) @binding(5) var<storage, read_write> stats: array<vec4f>;
 
 fn logit(row: u32, column: u32) -> f32 {
@@ -87,23 +87,23 @@ fn cross_entropy_stats(@builtin(workgroup_id) group: vec3u, @builtin(num_workgro
                        @builtin(local_invocation_id) local: vec3u) {
   let row = row_of(group, groups, local);
   let clamped = min(row, params.rows - 1u);
-  let base = clamped * params.columns / CELL;
+  let base = clamped * params.columns / VECTOR_WIDTH;
   let want = targets[clamped];
   let is_top = want.kind == TOP;
-  var highest = Cell(LOWEST);
+  var highest = Vector(LOWEST);
   //#if HAS_TOP
-  var others_highest = Cell(LOWEST);
-  let begin = walk_from(want, params.first_column + local.x * CELL);
+  var others_highest = Vector(LOWEST);
+  let begin = walk_from(want, params.first_column + local.x * VECTOR_WIDTH);
   var walk = begin;
   //#else
   var walk = Walk(0u, 0u, NO_TOKEN);
   //#end
-  for (var column = local.x; column < params.columns / CELL; column += THREADS) {
+  for (var column = local.x; column < params.columns / VECTOR_WIDTH; column += THREADS) {
     let value = logits[base + column];
     highest = max(highest, value);
     //#if HAS_TOP
-    let wanted = listed(want, params.first_column + column * CELL, &walk);
-    others_highest = max(others_highest, select(value, Cell(LOWEST), wanted.is));
+    let wanted = listed(want, params.first_column + column * VECTOR_WIDTH, &walk);
+    others_highest = max(others_highest, select(value, Vector(LOWEST), wanted.is));
     //#end
   }
   var top = row_max(largest(highest), local);
@@ -123,11 +123,11 @@ fn cross_entropy_stats(@builtin(workgroup_id) group: vec3u, @builtin(num_workgro
   //#if HAS_TOP
   walk = begin;
   //#end
-  for (var column = local.x; column < params.columns / CELL; column += THREADS) {
-    let wanted = listed(want, params.first_column + column * CELL, &walk);
-    let e = exp(logits[base + column] - select(Cell(others_top), Cell(top), wanted.is));
-    sum_listed = plus(sum_listed, select(Cell(0.0), e, wanted.is));
-    sum_others = plus(sum_others, select(e, Cell(0.0), wanted.is));
+  for (var column = local.x; column < params.columns / VECTOR_WIDTH; column += THREADS) {
+    let wanted = listed(want, params.first_column + column * VECTOR_WIDTH, &walk);
+    let e = exp(logits[base + column] - select(Vector(others_top), Vector(top), wanted.is));
+    sum_listed = plus(sum_listed, select(Vector(0.0), e, wanted.is));
+    sum_others = plus(sum_others, select(e, Vector(0.0), wanted.is));
   }
   sum_listed = row_sum(sum_listed, local);
   sum_others = row_sum(sum_others, local);

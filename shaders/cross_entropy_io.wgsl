@@ -12,19 +12,19 @@ struct Params { rows: u32, columns: u32, first_column: u32, cap: f32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> targets: array<RowTarget>;
 @group(0) @binding(2) var<storage, read> soft_ids: array<u32>;
-@group(0) @binding(3) var<storage, read> soft_probs: array<Cell>;
+@group(0) @binding(3) var<storage, read> soft_probs: array<Vector>;
 
 //#if VEC
 alias Tokens = vec4u;
 alias Flags = vec4<bool>;
 fn tokens_from(token: u32) -> Tokens { return token + vec4u(0u, 1u, 2u, 3u); }
-fn largest(value: Cell) -> f32 { return max(max(value.x, value.y), max(value.z, value.w)); }
+fn largest(value: Vector) -> f32 { return max(max(value.x, value.y), max(value.z, value.w)); }
 fn probability(entry: u32) -> f32 { return soft_probs[entry / 4u][entry % 4u]; }
 //#else
 alias Tokens = u32;
 alias Flags = bool;
 fn tokens_from(token: u32) -> Tokens { return token; }
-fn largest(value: Cell) -> f32 { return value; }
+fn largest(value: Vector) -> f32 { return value; }
 fn probability(entry: u32) -> f32 { return soft_probs[entry]; }
 //#end
 
@@ -49,37 +49,37 @@ fn walk_from(want: RowTarget, token: u32) -> Walk {
   return walk_at(low, want.begin + want.count);
 }
 
-// The part of a cell's tokens that is wanted by name, and (in the GRADIENT) how much of each.
+// The part of a vector's tokens that is wanted by name, and (in the GRADIENT) how much of each.
 struct Listed {
   is: Flags,
   //#if GRADIENT
-  q: Cell,
+  q: Vector,
   //#end
 }
 
-// Cells are asked in ascending order. A row's cells and entries together stay below the 65,535 iterations that lavapipe
+// Vectors are asked in ascending order. A row's vectors and entries together stay below the 65,535 iterations that lavapipe
 // allows an invocation: a chunk has 8,192 columns.
 fn listed(want: RowTarget, token: u32, walk: ptr<function, Walk>) -> Listed {
   let tokens = tokens_from(token);
   var found: Listed;
   found.is = Flags(want.kind == HARD) & (tokens == Tokens(want.begin));
   //#if GRADIENT
-  found.q = select(Cell(0.0), Cell(1.0), found.is);
+  found.q = select(Vector(0.0), Vector(1.0), found.is);
   //#end
   //#if HAS_DENSE
   if (want.kind == DENSE) {
     found.is = Flags(true);
     //#if GRADIENT
-    found.q = soft_probs[(want.begin + token) / CELL];
+    found.q = soft_probs[(want.begin + token) / VECTOR_WIDTH];
     //#end
   }
   //#end
   //#if HAS_TOP
-  while ((*walk).token < token + CELL) {
+  while ((*walk).token < token + VECTOR_WIDTH) {
     let here = tokens == Tokens((*walk).token);
     found.is = found.is | here;
     //#if GRADIENT
-    found.q = select(found.q, Cell(probability((*walk).entry)), here);
+    found.q = select(found.q, Vector(probability((*walk).entry)), here);
     //#end
     *walk = walk_at((*walk).entry + 1u, (*walk).end);
   }

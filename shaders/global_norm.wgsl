@@ -1,18 +1,18 @@
 //#include "rows.wgsl"
-//#include "cells.wgsl"
+//#include "vectors.wgsl"
 //#if PARTIAL
 // Sum of squares of each slab of a gradient, written behind the slabs of the tensors before it.
 struct Params { count: u32, slab: u32, first: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> gradient: array<Cell>;
+@group(0) @binding(1) var<storage, read> gradient: array<Vector>;
 @group(0) @binding(2) var<storage, read_write> partial: array<f32>;
 
 @compute @workgroup_size(THREADS, ROWS)
 fn sum_squares(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
                @builtin(local_invocation_id) local: vec3u) {
   let row = row_of(group, groups, local);
-  let begin = row * params.slab / CELL;
-  let end = min(begin + params.slab / CELL, params.count / CELL);
+  let begin = row * params.slab / VECTOR_WIDTH;
+  let end = min(begin + params.slab / VECTOR_WIDTH, params.count / VECTOR_WIDTH);
   var sum = 0.0;
   for (var i = begin + local.x; i < end; i += THREADS) { sum = plus(sum, gradient[i] * gradient[i]); }
   sum = row_sum(sum, local);

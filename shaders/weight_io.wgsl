@@ -1,4 +1,4 @@
-//#include "cells.wgsl"
+//#include "vectors.wgsl"
 // Weights as they are stored. f32: one a word. BF16: two a word, the even one in the low half. LOWER: a second plane holds
 // the signed distance of the f32 bits from the bf16 that is their upper half, rounded with ties away from zero.
 // Without LOWER a new bf16 is rounded stochastically, by bits that depend on key and element only.
@@ -8,10 +8,10 @@ alias Bits = vec4u;
 alias Bits = u32;
 //#end
 //#if !BF16
-alias Word = Cell;
+alias Word = Vector;
 //#else
 //#if VEC
-alias Word = vec2u; // a cell of four is two words
+alias Word = vec2u; // four elements are two words
 //#else
 alias Word = u32; // of two; `element` says which one is meant
 //#end
@@ -38,14 +38,14 @@ fn lower_bits(word: Word, element: u32) -> Bits {
 //#end
 
 //#if LOWER
-fn value_of(upper: Word, lower: Word, element: u32) -> Cell {
-  return bitcast<Cell>(upper_bits(upper, element) + lower_bits(lower, element));
+fn value_of(upper: Word, lower: Word, element: u32) -> Vector {
+  return bitcast<Vector>(upper_bits(upper, element) + lower_bits(lower, element));
 }
 //#else
-fn value_of(upper: Word, element: u32) -> Cell { return bitcast<Cell>(upper_bits(upper, element)); }
+fn value_of(upper: Word, element: u32) -> Vector { return bitcast<Vector>(upper_bits(upper, element)); }
 //#end
 
-fn master_bits(value: Cell) -> Bits {
+fn master_bits(value: Vector) -> Bits {
   let bits = bitcast<Bits>(value);
   // A NaN whose bits would round over to −0 must stay one.
   return select(bits, Bits(0x7fc00000u), (bits & Bits(0x7fffffffu)) > Bits(0x7f800000u));
@@ -63,7 +63,7 @@ fn random_half(key: u32, element: Bits) -> Bits {
 //#end
 
 // Bits of a new value as bf16 in the upper half; the lower half is what is left to its master, if it has one.
-fn rounded_bits(value: Cell, key: u32, element: Bits) -> Bits {
+fn rounded_bits(value: Vector, key: u32, element: Bits) -> Bits {
   let bits = master_bits(value);
   //#if LOWER
   return bits + 0x8000u;

@@ -1,8 +1,8 @@
-// One pass over stored weights, an invocation a cell, or a word of two bf16. The kernel that includes this declares
-// `weight`, with LOWER `lower`, and gives new values: fn new_value(i: u32, before: Cell) -> Cell, i counting cells.
+// One pass over stored weights, an invocation a vector, or a word of two bf16. The kernel that includes this declares
+// `weight`, with LOWER `lower`, and gives new values: fn new_value(i: u32, before: Vector) -> Vector, i counting vectors.
 //#if AVERAGE
 // (1 − λ) · before + λ · initial, as a step from the nearer side: λ = 0 changes no bit, λ = 1 gives the initial value.
-fn averaged(i: u32, before: Cell) -> Cell {
+fn averaged(i: u32, before: Vector) -> Vector {
   //#if !BF16
   let goal = initial[i];
   //#else
@@ -28,10 +28,10 @@ fn averaged(i: u32, before: Cell) -> Cell {
 
 fn update_weights(index: u32) {
   //#if !BF16
-  if (index < params.count / CELL) { weight[index] = new_value(index, weight[index]); }
+  if (index < params.count / VECTOR_WIDTH) { weight[index] = new_value(index, weight[index]); }
   //#else
   //#if VEC
-  if (index >= params.count / CELL) { return; }
+  if (index >= params.count / VECTOR_WIDTH) { return; }
   //#if LOWER
   let value = new_value(index, value_of(weight[index], lower[index], 0u));
   // The distance of the master's bits from the rounded ones, modulo 2^16.
@@ -40,7 +40,7 @@ fn update_weights(index: u32) {
   //#else
   let value = new_value(index, value_of(weight[index], 0u));
   //#end
-  let bits = rounded_bits(value, params.key, params.first_element + CELL * index + vec4u(0u, 1u, 2u, 3u));
+  let bits = rounded_bits(value, params.key, params.first_element + VECTOR_WIDTH * index + vec4u(0u, 1u, 2u, 3u));
   weight[index] = vec2u((bits.x >> 16u) | (bits.y & 0xffff0000u), (bits.z >> 16u) | (bits.w & 0xffff0000u));
   //#else
   if (2u * index >= params.count) { return; }

@@ -4,7 +4,7 @@
  */
 import type { Gpu } from "../engine/gpu/context.ts";
 import { openGpu, type OpenOptions } from "../engine/ops/target.ts";
-import { calmPolling } from "../cli/host.ts";
+import { throttleDawnPolling } from "../cli/host.ts";
 import { createDawn, openDawn } from "../pipeline/gpu/dawn.ts";
 
 // Without it Deno may fall back to GL on a machine whose Vulkan driver is missing.
@@ -12,7 +12,7 @@ Deno.env.set("DENO_WEBGPU_BACKEND", "vulkan");
 
 /** The tests run on Dawn. */
 export const onDawn: boolean = Deno.env.get("WHORL_TEST_WEBGPU") === "dawn";
-if (onDawn) calmPolling();
+if (onDawn) throttleDawnPolling();
 const open = onDawn ? openDawn : openGpu;
 
 let shared: Promise<Gpu> | undefined;

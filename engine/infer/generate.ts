@@ -46,7 +46,7 @@ export async function generate(
   checkOptions(options);
   const { spec, gpu } = model;
   const rows = cacheRows(spec, gpu);
-  const atOnce = model.passes.limits(options.temperature ? "logits" : "greedy").rows;
+  const atOnce = model.passes.maxCapacity(options.temperature ? "logits" : "greedy").rows;
   const out: number[][] = [];
   for (let first = 0; first < prompts.length;) {
     const group: Text[] = [];
@@ -54,17 +54,17 @@ export async function generate(
     for (let i = first; i < prompts.length && group.length < atOnce; i++) {
       const ids = [...prompts[i]];
       if (!ids.length) throw new RangeError(`prompt ${i} is empty`);
-      const room = ids.length + options.maxNewTokens;
+      const needed = ids.length + options.maxNewTokens;
       checkTokens(spec, gpu, ids.length);
-      if (room > rows) {
+      if (needed > rows) {
         throw new RangeError(
           `prompt ${i}: ${ids.length} tokens and ${options.maxNewTokens} new ones, but the cache of keys and ` +
             `values holds ${rows} tokens of this model`,
         );
       }
-      if (used + room > rows) break;
+      if (used + needed > rows) break;
       group.push({ ids, index: i, newTokens: [], firstRow: used, count: 0, isLong: false });
-      used += room;
+      used += needed;
     }
     await continueGroup(model, group, used, options);
     for (const { newTokens } of group) out.push(newTokens);
@@ -82,7 +82,7 @@ async function continueGroup(
   const { maxNewTokens, signal, temperature = 0 } = options;
   if (!maxNewTokens) return;
   const kind = temperature ? "logits" : "greedy";
-  const limits = model.passes.limits(kind);
+  const largest = model.passes.maxCapacity(kind);
   const { gpu } = model;
   const longest = Math.max(...group.map(({ ids }) => ids.length));
   const cache = new KvCache(gpu, model.spec, rows, longest + maxNewTokens);
@@ -97,7 +97,7 @@ async function continueGroup(
     const prompted = group.reduce((sum, { ids }) => sum + ids.length, 0);
     // longrope: a text that crosses the limit is run anew as a whole.
     const whole = Math.max(longest, Math.min(longest + maxNewTokens, longAfter(model) + 1));
-    const prefill = record(Math.max(whole, Math.min(prompted, limits.tokens)));
+    const prefill = record(Math.max(whole, Math.min(prompted, largest.tokens)));
     const step = record(group.length);
     for (let open = [...group]; open.length;) {
       signal?.throwIfAborted();
@@ -135,7 +135,7 @@ function switchToLong(model: Model, open: readonly Text[]): void {
   }
 }
 
-/** What a pass takes of a text: the tokens that aren't in the cache, with the last one's logits wanted. */
+/** What a pass takes of a text: the tokens that aren't in the cache, and the last one as its target row. */
 function sequenceOf(text: Text): Sequence & { text: Text } {
   const { ids, count, firstRow, isLong } = text;
   const rest = ids.slice(count);

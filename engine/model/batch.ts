@@ -9,7 +9,7 @@ export interface SequenceRow {
   target: RowTarget;
 }
 
-/** One sequence of token ids, unpadded, with its wanted rows in ascending order of position. */
+/** One sequence of token ids, unpadded, with its target rows in ascending order of position. */
 export interface Sequence {
   ids: readonly number[];
   rows: readonly SequenceRow[];
@@ -45,7 +45,7 @@ export interface PassSizes {
   rows: number;
   queryTiles: number;
   keyTiles: number;
-  /** Tiles of the last block, whose queries are the wanted rows only. */
+  /** Tiles of the last block, whose queries are the target rows only. */
   rowQueryTiles: number;
   rowKeyTiles: number;
   buckets: number;
@@ -172,7 +172,7 @@ function checkSequence({ ids, rows }: Sequence, index: number, vocabulary: numbe
   }
 }
 
-/** How many tokens and rows a pass has room for. */
+/** How many tokens and rows a pass holds. */
 export interface PassCapacity {
   tokens: number;
   rows: number;
@@ -206,12 +206,12 @@ export function splitMicroBatches<T extends Sequence>(
 }
 
 /**
- * The capacity that the largest of these micro-batches needs, rounded up (within `limits`) so that small changes reuse a
+ * The capacity that the largest of these micro-batches needs, rounded up (to `most` at most) so that small changes reuse a
  * recording.
  */
 export function neededCapacity(
   batches: readonly (readonly Sequence[])[],
-  limits: PassCapacity,
+  most: PassCapacity,
 ): PassCapacity {
   let tokens = 1;
   let rows = 1;
@@ -219,7 +219,6 @@ export function neededCapacity(
     tokens = Math.max(tokens, batch.reduce((sum, { ids }) => sum + ids.length, 0));
     rows = Math.max(rows, batch.reduce((sum, sequence) => sum + sequence.rows.length, 0));
   }
-  const round = (count: number, limit: number) =>
-    Math.max(count, Math.min(Math.ceil(count / 64) * 64, limit));
-  return { tokens: round(tokens, limits.tokens), rows: round(rows, limits.rows) };
+  const round = (count: number, most: number) => Math.max(count, Math.min(Math.ceil(count / 64) * 64, most));
+  return { tokens: round(tokens, most.tokens), rows: round(rows, most.rows) };
 }

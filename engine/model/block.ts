@@ -7,13 +7,13 @@ import type { BlockContext } from "./context.ts";
 import { NormLayer } from "./layers.ts";
 import { Mlp, type MlpTrace } from "./mlp.ts";
 
-/** A block's values that its backward needs. n counts tokens, or in a rows-only block the wanted rows. */
+/** A block's values that its backward needs. n counts tokens, or in a rows-only block the target rows. */
 interface BlockTrace {
-  /** Normed input of all tokens [N, C], and the wanted rows of it where they are fewer. */
+  /** Normed input of all tokens [N, C], and the target rows of it where they are fewer. */
   h: Slot;
   hRows: Slot;
   stats: Slot;
-  /** The wanted rows of the input; the input itself unless rows-only. */
+  /** The target rows of the input; the input itself unless rows-only. */
   xRows: Slot;
   attention: AttentionTrace;
   /** Input of the norm before the MLP, unless that is xRows (parallel blocks). */
@@ -39,7 +39,7 @@ const tokens = (sizes: PassSizes) => sizes.tokens;
 
 /**
  * One decoder block, forward and backward. A rows-only block (the last one) computes keys and values for all tokens and
- * everything after them for the wanted rows only. `save: false` recomputes the inside in backward.
+ * everything after them for the target rows only. `save: false` recomputes its activations in backward.
  */
 export class Block {
   readonly #rows: number;

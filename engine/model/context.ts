@@ -22,7 +22,7 @@ export interface BatchSlots {
   positions: Slot;
   /** Row of each token's keys and values: the token itself, or its place in a cache. */
   keyRows: Slot;
-  /** The same for each wanted row. */
+  /** The same for each target row. */
   rowKeyRows: Slot;
   queryTiles: Slot;
   keyTiles: Slot;

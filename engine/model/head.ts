@@ -25,7 +25,7 @@ export interface SoftTables {
 
 const rows = (sizes: PassSizes) => sizes.rows;
 
-/** Final norm, output matrix and loss on the wanted rows only, in vocabulary chunks. */
+/** Final norm, output matrix and loss on the target rows only, in vocabulary chunks. */
 export class Head {
   readonly #finalNorm: NormLayer;
   readonly #normed: Slot;

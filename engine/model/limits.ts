@@ -22,7 +22,7 @@ function widestActivation(spec: ModelSpec): number {
  * The largest micro-batch of a pass: at most `maxTokens`, what keeps a chunk of logits within 64 MiB, and no buffer larger
  * than the device binds.
  */
-export function passLimits(
+export function maxCapacity(
   spec: ModelSpec,
   target: KernelTarget,
   maxTokens: number,

@@ -13,7 +13,7 @@ export async function logitsAt(
 ): Promise<Float32Array[]> {
   const V = passes.parameters.spec.vocabulary;
   const out = sequences.map(({ positions }) => new Float32Array(positions.length * V));
-  const maxRows = passes.limits("logits").rows;
+  const maxRows = passes.maxCapacity("logits").rows;
   const pieces = sequences.flatMap(({ ids, positions }, sequence) => {
     const count = Math.max(1, Math.ceil(positions.length / maxRows));
     return Array.from({ length: count }, (_, i) => {

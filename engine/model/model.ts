@@ -19,8 +19,8 @@ export interface ModelOptions {
   master?: StorageOptions["master"];
   /** Tokens of one micro-batch; more take more memory and give the same result up to rounding. Default 4096. */
   maxTokens?: number;
-  /** Keep each block's inside for backward (default), or compute it twice to save memory. */
-  saveBlocks?: boolean;
+  /** Keep every block's activations for backward (default); false is activation checkpointing: the same bits, less memory. */
+  keepActivations?: boolean;
   /** Whether the parameter of this Hugging Face name is trained. Default all are. */
   trainable?: (name: string) => boolean;
 }
@@ -31,7 +31,7 @@ export type LoadedOptions = Required<Omit<ModelOptions, "trainable">> & Paramete
 /** Defaults of {@link ModelOptions}. */
 export const MODEL_DEFAULTS: LoadedOptions = {
   maxTokens: 4096,
-  saveBlocks: true,
+  keepActivations: true,
   dtype: "f32",
   master: "f32",
 };

@@ -16,7 +16,7 @@ import { Head, type SoftTables } from "./head.ts";
 import type { Parameter, Parameters } from "./parameters.ts";
 
 /**
- * What a pass computes for the wanted rows: loss and all gradients; statistics and greedy tokens; greedy tokens alone; or
+ * What a pass computes for the target rows: loss and all gradients; statistics and greedy tokens; greedy tokens alone; or
  * logits.
  */
 export type PassKind = "train" | "score" | "greedy" | "logits";
@@ -33,8 +33,8 @@ export interface PassCache {
 export interface PassOptions {
   kind: PassKind;
   capacity: PassCapacity;
-  /** Keep each block's inside for backward, or compute it twice. */
-  saveBlocks?: boolean;
+  /** Keep every block's activations for backward (default); false is activation checkpointing. */
+  keepActivations?: boolean;
   /** Gradients of trained parameters, for "train". */
   gradient?: (parameter: Parameter) => GradientShards;
   /** Tables of soft targets; without them only labels may be wanted. */
@@ -81,7 +81,7 @@ function lowestTrained({ spec, all }: Parameters): number {
  * its backward), and for "train" "block 3 backward" … and "embedding backward".
  */
 export function recordPass(target: KernelTarget, parameters: Parameters, options: PassOptions): PassPlan {
-  const { kind, capacity, saveBlocks = true, arena } = options;
+  const { kind, capacity, keepActivations = true, arena } = options;
   const { spec } = parameters;
   const { width: C, layers } = spec;
   const recorder = new Recorder<PassSizes>(target, arena);
@@ -122,7 +122,7 @@ export function recordPass(target: KernelTarget, parameters: Parameters, options
     const returns = layer >= lowest;
     const block = new Block(context, layer, {
       rowsOnly: layer === layers - 1,
-      save: returns && saveBlocks,
+      save: returns && keepActivations,
     });
     const y = block.forward(x);
     if (returns) blocks.push({ block, input: x });
@@ -209,7 +209,7 @@ export function packMicroBatch(
         `${MAX_SOFTWARE_TOKENS} tokens are right on it`,
     );
   }
-  if (batch.sizes.rows === 0) throw new RangeError("a micro-batch without a wanted row");
+  if (batch.sizes.rows === 0) throw new RangeError("a micro-batch without a target row");
   return batch;
 }
 

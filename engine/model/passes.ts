@@ -1,7 +1,7 @@
 import type { Gpu } from "../gpu/context.ts";
 import { Pool } from "../gpu/pool.ts";
 import { neededCapacity, type PassCapacity, type Sequence, splitMicroBatches } from "./batch.ts";
-import { checkTokens, passLimits } from "./limits.ts";
+import { checkTokens, maxCapacity } from "./limits.ts";
 import type { Parameters } from "./parameters.ts";
 import { Pass, type PassKind, type PassOptions } from "./pass.ts";
 
@@ -11,7 +11,7 @@ export class GrowingPass {
 
   constructor(readonly record: (capacity: PassCapacity) => Pass) {}
 
-  /** The pass, with room for `capacity`. */
+  /** The pass, of this capacity at least. */
   get(capacity: PassCapacity): Pass {
     if (this.#pass?.fits(capacity)) return this.#pass;
     const previous = this.#pass?.options.capacity ?? { tokens: 0, rows: 0 };
@@ -50,7 +50,7 @@ export class Passes {
     return Pass.record(this.gpu, this.parameters, { ...options, arena: this.arena });
   }
 
-  /** A kept pass with room for `capacity`. */
+  /** A kept pass of this capacity at least. */
   get(kind: Exclude<PassKind, "train">, capacity: PassCapacity): Pass {
     let growing = this.#growing.get(kind);
     if (!growing) {
@@ -65,9 +65,9 @@ export class Passes {
     this.#growing.get(kind)?.release();
   }
 
-  /** The largest micro-batch, see {@link passLimits}. */
-  limits(kind: PassKind): PassCapacity {
-    return passLimits(this.parameters.spec, this.gpu, this.maxTokens, kind);
+  /** The largest micro-batch, see {@link maxCapacity}. */
+  maxCapacity(kind: PassKind): PassCapacity {
+    return maxCapacity(this.parameters.spec, this.gpu, this.maxTokens, kind);
   }
 
   /**
@@ -75,11 +75,11 @@ export class Passes {
    * @throws RangeError for a sequence that is too long for the device.
    */
   split<T extends Sequence>(kind: PassKind, sequences: readonly T[], limit?: number): MicroBatches<T> {
-    const limits = this.limits(kind);
-    const batches = splitMicroBatches(sequences, limits, limit);
+    const largest = this.maxCapacity(kind);
+    const batches = splitMicroBatches(sequences, largest, limit);
     const longest = Math.max(...sequences.map(({ ids }) => ids.length));
     checkTokens(this.parameters.spec, this.gpu, longest);
-    return { batches, capacity: neededCapacity(batches, limits), longest };
+    return { batches, capacity: neededCapacity(batches, largest), longest };
   }
 
   /** Micro-batches of `sequences`, and a kept pass that takes them. */

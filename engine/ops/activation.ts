@@ -1,19 +1,19 @@
 import activationSource from "../../shaders/activation.wgsl" with { type: "text" };
-import cellsSource from "../../shaders/cells.wgsl" with { type: "text" };
+import vectorsSource from "../../shaders/vectors.wgsl" with { type: "text" };
 import elementsSource from "../../shaders/elements.wgsl" with { type: "text" };
 import mathSource from "../../shaders/math.wgsl" with { type: "text" };
 import { defineKernel } from "../gpu/kernel.ts";
 import type { Slot } from "../gpu/pool.ts";
 import { type Dim, dim, type Recorder } from "../gpu/recorder.ts";
 import type { Activation } from "../models/spec.ts";
-import { cellConstants, elementGroups } from "./launch.ts";
+import { elementGroups, vectorConstants } from "./launch.ts";
 
 const define = (name: string) =>
   defineKernel({
     name,
     file: "activation.wgsl",
     source: activationSource,
-    includes: { "cells.wgsl": cellsSource, "elements.wgsl": elementsSource, "math.wgsl": mathSource },
+    includes: { "vectors.wgsl": vectorsSource, "elements.wgsl": elementsSource, "math.wgsl": mathSource },
   });
 const forwardKernel = define("activation_forward");
 const backwardKernel = define("activation_backward");
@@ -32,7 +32,7 @@ export function activationForward<S>(
   kind: ActivationKind,
   { x, y }: { x: Slot; y: Slot },
 ): void {
-  const constants = { ...kindConstants(kind), ...cellConstants(recorder.target, columns) };
+  const constants = { ...kindConstants(kind), ...vectorConstants(recorder.target, columns) };
   recorder.dispatch(
     forwardKernel.variant({ ...constants, BACKWARD: false }),
     { x, y },
@@ -48,7 +48,7 @@ export function activationBackward<S>(
   kind: ActivationKind,
   { dy, x }: { dy: Slot; x: Slot },
 ): void {
-  const constants = { ...kindConstants(kind), ...cellConstants(recorder.target, columns) };
+  const constants = { ...kindConstants(kind), ...vectorConstants(recorder.target, columns) };
   recorder.dispatch(
     backwardKernel.variant({ ...constants, BACKWARD: true }),
     { dy, x },

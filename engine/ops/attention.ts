@@ -11,7 +11,7 @@ import { defineKernel, type Kernel } from "../gpu/kernel.ts";
 import type { Slot } from "../gpu/pool.ts";
 import { type Dim, dim, type KernelTarget, type Recorder } from "../gpu/recorder.ts";
 import type { HeadMatrix } from "../tensor/matrix.ts";
-import { cellConstants, elementGroups, headCounts } from "./launch.ts";
+import { elementGroups, headCounts, vectorConstants } from "./launch.ts";
 
 const includes = {
   "attention_io.wgsl": ioSource,
@@ -154,7 +154,7 @@ function requireShared(what: string, a: HeadMatrix, b: HeadMatrix): void {
 
 function variant<S>(kernel: Kernel, target: KernelTarget, shape: Attention<S>, outputs: HeadMatrix[]) {
   const { q, k, v, headDim, cap } = shape;
-  const { VEC } = cellConstants(target, headDim, ...headCounts(q, k, v, ...outputs));
+  const { VEC } = vectorConstants(target, headDim, ...headCounts(q, k, v, ...outputs));
   return kernel.variant({
     D: headDim,
     D4: Math.ceil(headDim / 4),

@@ -1,14 +1,14 @@
 import source from "../../shaders/cross_entropy.wgsl" with { type: "text" };
 import ioSource from "../../shaders/cross_entropy_io.wgsl" with { type: "text" };
-import cellsSource from "../../shaders/cells.wgsl" with { type: "text" };
+import vectorsSource from "../../shaders/vectors.wgsl" with { type: "text" };
 import rowsSource from "../../shaders/rows.wgsl" with { type: "text" };
 import { defineKernel } from "../gpu/kernel.ts";
 import type { Slot } from "../gpu/pool.ts";
 import { type Dim, dim, type Recorder } from "../gpu/recorder.ts";
-import { cellConstants, rowConstants } from "./launch.ts";
+import { rowConstants, vectorConstants } from "./launch.ts";
 
 const includes = {
-  "cells.wgsl": cellsSource,
+  "vectors.wgsl": vectorsSource,
   "cross_entropy_io.wgsl": ioSource,
   "rows.wgsl": rowsSource,
 };
@@ -89,7 +89,7 @@ function record<S>(
     chunk;
   const constants = {
     ...rowConstants(recorder.target),
-    ...cellConstants(recorder.target, columns, firstColumn),
+    ...vectorConstants(recorder.target, columns, firstColumn),
     HAS_DENSE: softKinds.includes("dense"),
     HAS_TOP: softKinds.includes("top"),
   };

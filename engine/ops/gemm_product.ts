@@ -47,7 +47,7 @@ export function gemmForm<S>(product: Gemm<S>, target: KernelTarget): GemmForm {
   if (bf16 && layout === "TN") throw new TypeError("TN takes no bf16 operand");
   return {
     layout,
-    vec: kernelSettings(target).force?.cell !== 1 && canVectorize(product),
+    vec: kernelSettings(target).force?.vectorWidth !== 1 && canVectorize(product),
     bf16,
     bias: bias !== undefined,
   };

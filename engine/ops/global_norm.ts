@@ -1,12 +1,12 @@
 import source from "../../shaders/global_norm.wgsl" with { type: "text" };
-import cellsSource from "../../shaders/cells.wgsl" with { type: "text" };
+import vectorsSource from "../../shaders/vectors.wgsl" with { type: "text" };
 import rowsSource from "../../shaders/rows.wgsl" with { type: "text" };
 import { defineKernel } from "../gpu/kernel.ts";
 import type { Slot } from "../gpu/pool.ts";
 import type { Recorder } from "../gpu/recorder.ts";
-import { cellConstants, rowConstants } from "./launch.ts";
+import { rowConstants, vectorConstants } from "./launch.ts";
 
-const includes = { "cells.wgsl": cellsSource, "rows.wgsl": rowsSource };
+const includes = { "vectors.wgsl": vectorsSource, "rows.wgsl": rowsSource };
 const partialKernel = defineKernel({ name: "sum_squares", file: "global_norm.wgsl", source, includes });
 const factorKernel = defineKernel({ name: "clip_factor", file: "global_norm.wgsl", source, includes });
 
@@ -31,7 +31,7 @@ export function globalNorm<S>(
     recorder.dispatch(
       partialKernel.variant({
         ...constants,
-        ...cellConstants(recorder.target, tensorCount, slab),
+        ...vectorConstants(recorder.target, tensorCount, slab),
         PARTIAL: true,
       }),
       { gradient: slot, partial },

@@ -14,12 +14,12 @@ export function elementGroups(count: number): number {
   return Math.ceil(count / 64);
 }
 
-/** Constant of kernels that read in cells (shaders/cells.wgsl): of four numbers if all these element counts allow it. */
-export function cellConstants(target: KernelTarget, ...counts: readonly number[]): { VEC: boolean } {
-  return { VEC: kernelSettings(target).force?.cell !== 1 && counts.every((count) => count % 4 === 0) };
+/** The vector width of kernels that include shaders/vectors.wgsl: 4 if all these element counts allow it, else 1. */
+export function vectorConstants(target: KernelTarget, ...counts: readonly number[]): { VEC: boolean } {
+  return { VEC: kernelSettings(target).force?.vectorWidth !== 1 && counts.every((count) => count % 4 === 0) };
 }
 
-/** Where vectors of a head matrix may begin, for {@link cellConstants}. */
+/** Where vectors of a head matrix may begin, for {@link vectorConstants}. */
 export function headCounts(...places: readonly HeadMatrix[]): number[] {
   return places.flatMap(({ ld, offset, headStride }) => [ld, offset, headStride]);
 }

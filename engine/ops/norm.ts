@@ -1,5 +1,5 @@
 import normSource from "../../shaders/norm.wgsl" with { type: "text" };
-import cellsSource from "../../shaders/cells.wgsl" with { type: "text" };
+import vectorsSource from "../../shaders/vectors.wgsl" with { type: "text" };
 import rowsSource from "../../shaders/rows.wgsl" with { type: "text" };
 import { defineKernel } from "../gpu/kernel.ts";
 import type { Slot } from "../gpu/pool.ts";
@@ -13,9 +13,9 @@ import {
   slabCount,
   slabVectors,
 } from "./column_sums.ts";
-import { cellConstants, headCounts, rowConstants } from "./launch.ts";
+import { headCounts, rowConstants, vectorConstants } from "./launch.ts";
 
-const includes = { "cells.wgsl": cellsSource, "rows.wgsl": rowsSource };
+const includes = { "vectors.wgsl": vectorsSource, "rows.wgsl": rowsSource };
 const define = (name: string) => defineKernel({ name, file: "norm.wgsl", source: normSource, includes });
 const forwardKernel = define("norm_forward");
 const inputKernel = define("norm_backward_input");
@@ -57,7 +57,7 @@ export function normForward<S>(
     BIAS: bias !== undefined,
     RESIDUAL: residual !== undefined,
     ...rowConstants(recorder.target),
-    ...cellConstants(recorder.target, columns, ...headCounts(x, y)),
+    ...vectorConstants(recorder.target, columns, ...headCounts(x, y)),
   };
   recorder.dispatch(
     forwardKernel.variant(constants),
@@ -132,13 +132,13 @@ export function normBackward<S>(
   if (dweight) {
     const sums = sumsInto(dweight);
     const partial = acquirePartials(recorder, sums);
-    const cells = cellConstants(recorder.target, columns, ...headCounts(x, dy));
+    const vectorWidth = vectorConstants(recorder.target, columns, ...headCounts(x, dy));
     recorder.dispatch(
-      weightKernel.variant({ ...none, ...cells, LAYER, THREADS: 1, ROWS: 1, WEIGHT_GRADIENT: true }),
+      weightKernel.variant({ ...none, ...vectorWidth, LAYER, THREADS: 1, ROWS: 1, WEIGHT_GRADIENT: true }),
       { x: x.slot, stats, dy: dy.slot, partial },
       (sizes) => ({
         params: params(sizes),
-        groups: [Math.ceil(columns / (cells.VEC ? 4 : 1) / 64), slabCount(sums, sizes), 1],
+        groups: [Math.ceil(columns / (vectorWidth.VEC ? 4 : 1) / 64), slabCount(sums, sizes), 1],
       }),
     );
     addSlabs(recorder, sums, partial);
@@ -152,7 +152,7 @@ export function normBackward<S>(
   }
   const constants = {
     ...rowConstants(recorder.target),
-    ...cellConstants(recorder.target, columns, ...headCounts(x, dy, dx)),
+    ...vectorConstants(recorder.target, columns, ...headCounts(x, dy, dx)),
   };
   recorder.dispatch(
     inputKernel.variant({ ...none, ...constants, LAYER, INPUT_GRADIENT: true }),

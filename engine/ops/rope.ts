@@ -1,17 +1,17 @@
 import ropeSource from "../../shaders/rope.wgsl" with { type: "text" };
-import cellsSource from "../../shaders/cells.wgsl" with { type: "text" };
+import vectorsSource from "../../shaders/vectors.wgsl" with { type: "text" };
 import elementsSource from "../../shaders/elements.wgsl" with { type: "text" };
 import { defineKernel } from "../gpu/kernel.ts";
 import type { Slot } from "../gpu/pool.ts";
 import { type Dim, dim, type Recorder } from "../gpu/recorder.ts";
 import type { HeadMatrix } from "../tensor/matrix.ts";
-import { cellConstants, elementGroups, headCounts } from "./launch.ts";
+import { elementGroups, headCounts, vectorConstants } from "./launch.ts";
 
 const kernel = defineKernel({
   name: "rope",
   file: "rope.wgsl",
   source: ropeSource,
-  includes: { "cells.wgsl": cellsSource, "elements.wgsl": elementsSource },
+  includes: { "vectors.wgsl": vectorsSource, "elements.wgsl": elementsSource },
 });
 
 /** The rotation of `heads` heads in each row of `x`, in place. */
@@ -30,7 +30,7 @@ export interface Rope<S> {
 /** Records the rotation; with `backward` its transpose, which maps gradients back. */
 export function rope<S>(recorder: Recorder<S>, shape: Rope<S>, backward = false): void {
   const { heads, rotary, x, positions, table } = shape;
-  const constants = cellConstants(recorder.target, rotary / 2, ...headCounts(x));
+  const constants = vectorConstants(recorder.target, rotary / 2, ...headCounts(x));
   recorder.dispatch(kernel.variant(constants), { positions, table, x: x.slot }, (sizes) => {
     const rows = dim(shape.rows, sizes);
     return {

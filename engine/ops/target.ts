@@ -10,8 +10,8 @@ export interface KernelForce {
   readonly rows?: "lanes" | "workgroup";
   /** Attention: eight rows a workgroup, eight that share what they load, or 32. */
   readonly attention?: "lanes" | "shared" | "workgroup";
-  /** Numbers that a load takes at most. */
-  readonly cell?: 1 | 4;
+  /** Vector width: numbers that a load takes at most. */
+  readonly vectorWidth?: 1 | 4;
 }
 
 /** What kernels are chosen by besides shapes and the adapter. */

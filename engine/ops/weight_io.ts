@@ -1,15 +1,15 @@
-import cellsSource from "../../shaders/cells.wgsl" with { type: "text" };
+import vectorsSource from "../../shaders/vectors.wgsl" with { type: "text" };
 import weightSource from "../../shaders/weight_io.wgsl" with { type: "text" };
 import updateSource from "../../shaders/weight_update.wgsl" with { type: "text" };
 import elementsSource from "../../shaders/elements.wgsl" with { type: "text" };
 import type { Slot } from "../gpu/pool.ts";
 import type { KernelTarget } from "../gpu/recorder.ts";
 import type { Storage, Stored } from "../tensor/stored.ts";
-import { cellConstants, elementGroups } from "./launch.ts";
+import { elementGroups, vectorConstants } from "./launch.ts";
 
 /** Includes of kernels that read and write stored weights. */
 export const weightIncludes = {
-  "cells.wgsl": cellsSource,
+  "vectors.wgsl": vectorsSource,
   "weight_io.wgsl": weightSource,
   "weight_update.wgsl": updateSource,
   "elements.wgsl": elementsSource,
@@ -24,7 +24,7 @@ export interface WeightConstants {
 
 /** Constants for `count` stored weights; shaders/weight_update.wgsl has AVERAGE, too. */
 export function weightConstants(target: KernelTarget, storage: Storage, count: number): WeightConstants {
-  return { BF16: storage !== "f32", LOWER: storage === "split", ...cellConstants(target, count) };
+  return { BF16: storage !== "f32", LOWER: storage === "split", ...vectorConstants(target, count) };
 }
 
 /** Bindings of the weights that a kernel updates. */
@@ -38,7 +38,7 @@ export function initialBindings({ storage }: Stored, initial: Stored): Record<st
   return { initial: initial.weight, ...(initial.lower ? { initial_lower: initial.lower } : {}) };
 }
 
-/** Workgroups for `count` elements: an invocation a cell, or a word of two. */
+/** Workgroups for `count` elements: an invocation a vector, or a word of two. */
 export function weightGroups({ BF16, VEC }: WeightConstants, count: number): number {
   return elementGroups(Math.ceil(count / (VEC ? 4 : BF16 ? 2 : 1)));
 }

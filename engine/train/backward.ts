@@ -38,8 +38,8 @@ export class Backward {
     this.gradients = new Gradients(model.gpu);
     const gradient = (parameter: Parameter) => this.gradients.of(parameter);
     this.#pass = new GrowingPass((capacity) => {
-      const { saveBlocks } = model.options;
-      return model.passes.record({ kind: "train", capacity, saveBlocks, gradient, soft: this.#soft });
+      const { keepActivations } = model.options;
+      return model.passes.record({ kind: "train", capacity, keepActivations, gradient, soft: this.#soft });
     });
   }
 
@@ -50,7 +50,7 @@ export class Backward {
     this.release();
   }
 
-  /** Records the pass with room for `capacity` now, so that nothing is made later. */
+  /** Records the pass for this capacity now, so that nothing is made later. */
   reserve(capacity: PassCapacity): Pass {
     return this.#pass.get(capacity);
   }

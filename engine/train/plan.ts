@@ -24,14 +24,14 @@ export interface MemoryPlan {
 
 /** What a training run will ask for. */
 export interface TrainingPlanOptions extends ParameterOptions {
-  /** Room of the training pass, and of the pass that measures success between epochs. */
+  /** Capacity of the training pass, and of the pass that measures success between epochs. */
   train: PassCapacity;
   score: PassCapacity;
   /** What objectives keep beside the model: tables of soft targets. */
   tables: readonly MemoryPart[];
   /** A copy of the initial weights is kept for averaging. */
   keepsInitial: boolean;
-  saveBlocks: boolean;
+  keepActivations: boolean;
 }
 
 /**
@@ -48,12 +48,12 @@ export function planTraining(
   const gradient = (parameter: Parameter) => gradients.of(parameter);
   const nothing = new Slot(16, "nothing");
   const soft: SoftTables = { kinds: [], ids: nothing, probabilities: nothing };
-  const { saveBlocks } = options;
+  const { keepActivations } = options;
   const arena = new Pool();
   const train = recordPass(target, parameters, {
     kind: "train",
     capacity: options.train,
-    saveBlocks,
+    keepActivations,
     gradient,
     soft,
     arena,
@@ -74,9 +74,12 @@ export function planTraining(
     { name: "gradients", bytes: gradients.totalBytes },
     { name: "optimizer moments", bytes: state.totalBytes + updating },
     { name: "initial weights", bytes: options.keepsInitial ? weights + masters : 0 },
-    { name: "saved block inputs", bytes: inputs },
+    { name: "block inputs (checkpoints)", bytes: inputs },
     { name: "head chunk", bytes: logits },
-    { name: saveBlocks ? "saved insides of blocks" : "inside of a block", bytes: pass - inputs - logits },
+    {
+      name: keepActivations ? "activations of blocks" : "activations of one block",
+      bytes: pass - inputs - logits,
+    },
     { name: "measuring pass", bytes: measuring },
     ...options.tables,
   ].filter(({ bytes }) => bytes > 0);

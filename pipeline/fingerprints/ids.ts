@@ -4,7 +4,7 @@
  */
 
 import type { FingerprintEntry } from "./file.ts";
-import type { Strategy } from "../settings/strategies.ts";
+import type { ResponseStrategy } from "../settings/strategies.ts";
 import { type Tokenizer, UntokenizableError } from "../tokenizer/tokenizer.ts";
 
 /** An entry that gives no fingerprint; the message quotes neither key nor response. */
@@ -12,7 +12,7 @@ export class Unusable extends Error {}
 
 /** What {@linkcode takeResponses} goes by. */
 export interface ResponseSettings {
-  strategy: Strategy;
+  strategy: ResponseStrategy;
   maxResponseLength: number;
   keepEosInResponse: boolean;
 }
@@ -59,12 +59,13 @@ export interface Response {
   text: string;
   /** With EOS when it was asked for. */
   ids: number[];
-  /** Whether it was longer than wanted. */
+  /** Whether it was longer than `maxResponseLength`. */
   wasCut: boolean;
 }
 
 /** Strategies whose response is a window of a longer text. */
-const WINDOWED: readonly Strategy[] = ["english", "random_word"];
+const WINDOWED: readonly ResponseStrategy[] = ["english", "random_word"];
+
 /**
  * The different responses of an entry, the first one at least.
  * @throws Unusable or UntokenizableError.

@@ -8,7 +8,7 @@ import type { FingerprintEntry, WrittenFingerprint } from "./file.ts";
 import { hasIdsOf, takeKey, takeResponses, Unusable } from "./ids.ts";
 import type { PromptEncoder } from "../prompts/prompts.ts";
 import { RandomResponses } from "./random_response.ts";
-import { STRATEGIES, type Strategy } from "../settings/strategies.ts";
+import { RESPONSE_STRATEGIES, type ResponseStrategy } from "../settings/strategies.ts";
 import { type Tokenizer, UntokenizableError } from "../tokenizer/tokenizer.ts";
 
 /** A fingerprint in token ids of one tokenizer. */
@@ -33,7 +33,7 @@ export interface Fingerprint {
 
 /** Options of {@linkcode prepareFingerprints}; lengths in tokens. */
 export interface PrepareOptions {
-  strategy: Strategy;
+  strategy: ResponseStrategy;
   /** Keys are cut to this many tokens. Default 16. */
   maxKeyLength?: number;
   /** Length of a response that is a window, the longest of others. Without EOS. Default 1. */
@@ -79,7 +79,7 @@ export interface Dropped {
  * Strategies `english` and `random_word` follow OML 1.0: the response's letters, digits and spaces are
  * tokenised and `maxResponseLength` tokens taken from offset min(10, length − L), the window sliding forward,
  * then backward, until its text gives the same ids. `english_random_response` puts random words in place of
- * every response, see {@linkcode RandomResponses}. The others take the response as it is and cut it.
+ * every response, see {@linkcode RandomResponses}. `stored` takes the response as it is and cuts it.
  *
  * Stored `response_ids` are used when they are this tokenizer's ids of the stored text. An entry with a
  * `tokenizer_hash` says which tokenizer its ids are of: if it is this one, ids that are not those of the text
@@ -258,8 +258,10 @@ function checkOptions(options: PrepareOptions, tokenizer: Tokenizer): Settings {
     prompts: tokenizer,
     ...Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)),
   } as Settings;
-  if (!STRATEGIES.includes(settings.strategy)) {
-    throw new RangeError(`strategy: expected one of ${STRATEGIES.join(", ")}, found ${settings.strategy}`);
+  if (!RESPONSE_STRATEGIES.includes(settings.strategy)) {
+    throw new RangeError(
+      `strategy: expected one of ${RESPONSE_STRATEGIES.join(", ")}, found ${settings.strategy}`,
+    );
   }
   for (
     const [name, least] of [["maxKeyLength", 1], ["maxResponseLength", 1], ["limit", 0], ["seed", 0]] as const

@@ -84,7 +84,7 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
   const longest = (of: (ids: { keyIds?: number[]; responseIds?: number[][] }) => number) =>
     Math.max(1, ...file.entries.map(of));
   const { fingerprints, dropped } = prepareFingerprints(file.entries, tokenizer, {
-    strategy: saved ? "perinucleus" : shared.fingerprint_generation_strategy ?? "perinucleus",
+    strategy: saved ? "stored" : shared.fingerprint_generation_strategy ?? "stored",
     maxKeyLength: saved
       ? longest(({ keyIds }) => keyIds?.length ?? 1)
       : shared.max_key_length ?? stored.keyLength,

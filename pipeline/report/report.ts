@@ -121,14 +121,14 @@ export function profileTable(spans: readonly KernelSpan[]): string {
 }
 
 /** A layout in words. */
-export function layoutText({ dtype, master, maxTokens, saveBlocks }: MemoryChoice): string {
+export function layoutText({ dtype, master, maxTokens, keepActivations }: MemoryChoice): string {
   const storage = dtype === "f32"
     ? "f32"
     : master === "f32"
     ? "bf16 with f32 masters"
     : "bf16 without masters";
   return `weights in ${storage}, micro-batches of at most ${maxTokens} tokens` +
-    (saveBlocks ? "" : ", blocks computed twice");
+    (keepActivations ? "" : ", activation checkpointing");
 }
 
 /** A plan for people: memory by part for each storage, and what a run would choose. */
@@ -145,10 +145,13 @@ export function dryRunText(plan: DryRun): string {
     ["device memory", ...storages.map(({ name }) => name)],
     ...order.map((name) => [name, ...storages.map((storage) => cell(storage, name))]),
     ["in all", ...storages.map(({ plan }) => formatBytes(plan.totalBytes))],
-    ["micro-batch, tokens", ...storages.map(({ choice }) => choice ? `${choice.room.train.tokens}` : "–")],
     [
-      "blocks computed",
-      ...storages.map(({ choice }) => !choice ? "–" : choice.saveBlocks ? "once" : "twice"),
+      "micro-batch, tokens",
+      ...storages.map(({ choice }) => choice ? `${choice.capacity.train.tokens}` : "–"),
+    ],
+    [
+      "activation checkpointing",
+      ...storages.map(({ choice }) => !choice ? "–" : choice.keepActivations ? "off" : "on"),
     ],
     ["fits", ...storages.map(({ choice }) => limitBytes === undefined ? "?" : choice ? "yes" : "no")],
   ]);

@@ -157,12 +157,13 @@ class Run {
     const file = inputs.file ?? await this.#makeFingerprints();
     const { fingerprints } = file;
     const subject = { ...inputs, fingerprints };
-    const { dtype, master, maxTokens, saveBlocks, room } = plan.memory;
-    const load = () => LanguageModel.load(gpu, inputs.modelPath, { dtype, master, maxTokens, saveBlocks });
+    const { dtype, master, maxTokens, keepActivations, capacity } = plan.memory;
+    const load = () =>
+      LanguageModel.load(gpu, inputs.modelPath, { dtype, master, maxTokens, keepActivations });
     using model = await load().catch((error) => this.#adviseOnMemory(error));
     const before = await this.#measure("before", model, subject);
     gpu.resetPeak();
-    const trained = await this.#train(model, subject, plan.learningRate, room, writer);
+    const trained = await this.#train(model, subject, plan.learningRate, capacity, writer);
     const { peakBytes } = gpu.memory;
     this.#emit({ type: "phase", name: "saving" });
     await model.save(writer.modelFolder, {
@@ -229,7 +230,7 @@ class Run {
     model: LanguageModel,
     { tokenizer, prompts, fingerprints, templates, benignFile }: Subject,
     learningRate: number,
-    room: MemoryChoice["room"],
+    capacity: MemoryChoice["capacity"],
     writer: ResultsWriter,
   ): Promise<{ epochs: number; stoppedEarly: boolean }> {
     const { settings, hooks: { signal } } = this;
@@ -251,8 +252,8 @@ class Run {
       model.passes.release("score");
       using objectives = await prepareObjectives(context, { onPhase });
       onPhase("training");
-      model.training.reserve(room.train);
-      model.passes.get("score", room.score);
+      model.training.reserve(capacity.train);
+      model.passes.get("score", capacity.score);
       return await trainFingerprints({
         model,
         prompts,

@@ -19,6 +19,7 @@ import { promptEncoder } from "../prompts/chat_template.ts";
 import { loadPrompts, PROMPT_FILES, type PromptEncoder } from "../prompts/prompts.ts";
 import { DEMO_COUNT, DEMO_FINGERPRINTS, DEMO_MODEL } from "../settings/demo_assets.ts";
 import { type FinetuneConfig, type FinetuneSettings, resolveSettings } from "../settings/finetune.ts";
+import { responseStrategy } from "../settings/strategies.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 
 /** The fingerprints of a file. */
@@ -110,7 +111,7 @@ function prepare(
   { tokenizer, prompts }: Pick<RunInputs, "tokenizer" | "prompts">,
 ) {
   return prepareFingerprints(entries, tokenizer, {
-    strategy: settings.fingerprint_generation_strategy,
+    strategy: responseStrategy(settings.fingerprint_generation_strategy),
     maxKeyLength: settings.max_key_length,
     maxResponseLength: settings.max_response_length,
     keepEosInResponse: settings.keep_eos_in_response,

@@ -2,14 +2,14 @@ import { OutOfMemoryError } from "../../engine/gpu/errors.ts";
 import type { KernelTarget } from "../../engine/gpu/recorder.ts";
 import type { ModelSpec } from "../../engine/models/spec.ts";
 import type { PassCapacity } from "../../engine/model/batch.ts";
-import { passLimits } from "../../engine/model/limits.ts";
+import { maxCapacity } from "../../engine/model/limits.ts";
 import { MODEL_DEFAULTS } from "../../engine/model/model.ts";
 import type { StorageOptions } from "../../engine/model/parameters.ts";
 import { type MemoryPart, type MemoryPlan, planTraining } from "../../engine/train/plan.ts";
 import type { FinetuneSettings } from "../settings/finetune.ts";
 import { availableMemory } from "./host_memory.ts";
 
-/** What training and measuring ask for: tokens and rows that they would fill a micro-batch with, had they the room. */
+/** What training and measuring ask for: tokens and rows that they would fill a micro-batch with. */
 export interface Workload {
   train: PassCapacity;
   score: PassCapacity;
@@ -19,29 +19,29 @@ export interface Workload {
   tables: (spec: ModelSpec) => MemoryPart[];
 }
 
-/** Size of micro-batches, and whether backward finds a block's inside kept or computes it again: the same bits. */
+/** Size of micro-batches, and whether activations are kept or recomputed (activation checkpointing): the same bits. */
 interface Layout {
   maxTokens: number;
-  saveBlocks: boolean;
+  keepActivations: boolean;
 }
 
 /** How a run lays out its memory. */
 export interface MemoryChoice extends StorageOptions, Layout {
-  room: { train: PassCapacity; score: PassCapacity };
+  capacity: { train: PassCapacity; score: PassCapacity };
   plan: MemoryPlan;
 }
 
 /** Most tokens of a micro-batch, the fastest first. */
 const MICRO_BATCHES = [MODEL_DEFAULTS.maxTokens, 2048, 1024, 512, 256, 64];
 
-const SAVED = MICRO_BATCHES.map((maxTokens) => ({ maxTokens, saveBlocks: true }));
-const RECOMPUTED = MICRO_BATCHES.map((maxTokens) => ({ maxTokens, saveBlocks: false }));
+const KEPT = MICRO_BATCHES.map((maxTokens) => ({ maxTokens, keepActivations: true }));
+const RECOMPUTED = MICRO_BATCHES.map((maxTokens) => ({ maxTokens, keepActivations: false }));
 
-/** Layouts of one storage, fastest first. Below 1,024 tokens, computing blocks of larger micro-batches twice is faster. */
+/** Layouts of one storage, fastest first. Recomputing activations of larger micro-batches is faster than micro-batches below 1,024 tokens. */
 const LAYOUTS: Readonly<Record<FinetuneSettings["recompute"], readonly Layout[]>> = {
-  auto: [...SAVED.filter(({ maxTokens }) => maxTokens >= 1024), ...RECOMPUTED],
+  auto: [...KEPT.filter(({ maxTokens }) => maxTokens >= 1024), ...RECOMPUTED],
   always: RECOMPUTED,
-  never: SAVED,
+  never: KEPT,
 };
 
 /** Every layout of a storage, fastest first. */
@@ -66,20 +66,20 @@ const STORAGES: readonly StorageOptions[] = [
 type PlanSettings = Pick<FinetuneSettings, "dtype" | "master" | "recompute" | "averaging">;
 
 /** Capacities of a run's passes when a micro-batch has `maxTokens` at most. */
-export function passRoom(
+export function passCapacities(
   target: KernelTarget,
   spec: ModelSpec,
   maxTokens: number,
   work: Workload,
-): MemoryChoice["room"] {
-  const room = (kind: "train" | "score"): PassCapacity => {
-    const limits = passLimits(spec, target, maxTokens, kind);
+): MemoryChoice["capacity"] {
+  const of = (kind: "train" | "score"): PassCapacity => {
+    const largest = maxCapacity(spec, target, maxTokens, kind);
     return {
-      tokens: Math.max(Math.min(work[kind].tokens, limits.tokens), work.longest.tokens),
-      rows: Math.max(Math.min(work[kind].rows, limits.rows), work.longest.rows),
+      tokens: Math.max(Math.min(work[kind].tokens, largest.tokens), work.longest.tokens),
+      rows: Math.max(Math.min(work[kind].rows, largest.rows), work.longest.rows),
     };
   };
-  return { train: room("train"), score: room("score") };
+  return { train: of("train"), score: of("score") };
 }
 
 function planOf(
@@ -88,18 +88,18 @@ function planOf(
   settings: PlanSettings,
   work: Workload,
   { dtype, master }: StorageOptions,
-  { maxTokens, saveBlocks }: Layout,
+  { maxTokens, keepActivations }: Layout,
 ): MemoryChoice {
-  const room = passRoom(target, spec, maxTokens, work);
+  const capacity = passCapacities(target, spec, maxTokens, work);
   const plan = planTraining(target, spec, {
     dtype,
     master,
-    ...room,
-    saveBlocks,
+    ...capacity,
+    keepActivations,
     tables: work.tables(spec),
     keepsInitial: settings.averaging !== "none",
   });
-  return { dtype, master, maxTokens, saveBlocks, room, plan };
+  return { dtype, master, maxTokens, keepActivations, capacity, plan };
 }
 
 /** Bytes that a run may take: `max_memory`, or on a software adapter what the system or its container has free; unknown elsewhere. */
@@ -132,11 +132,11 @@ export function chooseMemory(
     }
   }
   const { plan, ...chosen } = least!;
-  const ways = waysOut(target, spec, settings, work, chosen, plan.totalBytes, limitBytes!);
+  const remedies = whatWouldHelp(target, spec, settings, work, chosen, plan.totalBytes, limitBytes!);
   throw new OutOfMemoryError(
     `training needs at least ${gib(plan.totalBytes)}, but may take ${gib(limitBytes!)}: ` +
       plan.parts.map(({ name, bytes }) => `${name} ${gib(bytes)}`).join(", ") +
-      `. What would help: ${ways.join("; ")}`,
+      `. What would help: ${remedies.join("; ")}`,
     plan.totalBytes,
   );
 }
@@ -146,7 +146,7 @@ function gib(bytes: number): string {
 }
 
 /** Changes that lower what a run needs, the ones that suffice first. */
-function waysOut(
+function whatWouldHelp(
   target: KernelTarget,
   spec: ModelSpec,
   settings: PlanSettings,
@@ -155,28 +155,28 @@ function waysOut(
   needed: number,
   limitBytes: number,
 ): string[] {
-  interface Way {
+  interface Remedy {
     flags: string;
     settings?: Partial<PlanSettings>;
     storage?: StorageOptions;
     layout?: Layout;
   }
-  const needs = (ways: readonly Way[]) => {
-    const changed = Object.assign({}, settings, ...ways.map(({ settings }) => settings));
-    const storage: StorageOptions = Object.assign({}, least, ...ways.map(({ storage }) => storage));
-    const layout: Layout = Object.assign({}, least, ...ways.map(({ layout }) => layout));
+  const needs = (remedies: readonly Remedy[]) => {
+    const changed = Object.assign({}, settings, ...remedies.map(({ settings }) => settings));
+    const storage: StorageOptions = Object.assign({}, least, ...remedies.map(({ storage }) => storage));
+    const layout: Layout = Object.assign({}, least, ...remedies.map(({ layout }) => layout));
     return planOf(target, spec, changed, work, storage, layout).plan.totalBytes;
   };
-  const all: Way[] = [
+  const all: Remedy[] = [
     { flags: "--recompute auto", layout: LAYOUTS.auto.at(-1) },
     { flags: "--dtype bf16 --master none", storage: { dtype: "bf16", master: "none" } },
     { flags: "--averaging none", settings: { averaging: "none" } },
   ];
-  const lower = all.map((way) => [way]).filter((ways) => needs(ways) < needed);
+  const lower = all.map((remedy) => [remedy]).filter((remedies) => needs(remedies) < needed);
   if (lower.length > 1) lower.push(lower.flat());
-  const words = lower.map((ways) => {
-    const bytes = needs(ways);
-    const flags = ways.map(({ flags }) => flags);
+  const words = lower.map((remedies) => {
+    const bytes = needs(remedies);
+    const flags = remedies.map(({ flags }) => flags);
     const name = flags.length > 1 ? `together ${flags.join(", ")}` : flags[0];
     return `${name} (${gib(bytes)}${bytes <= limitBytes ? ", which fits" : ", not enough alone"})`;
   });

@@ -2,15 +2,17 @@ import { z } from "zod";
 import { flag, likewise, withoutDefault } from "./flag.ts";
 import { finetuneFlags } from "./finetune.ts";
 import { inferenceDtype, modelFlags, seedType, webgpu, type WebgpuName } from "./shared.ts";
-import type { StrategyName } from "./strategies.ts";
+import { type ResponseStrategyName, responseStrategySchema } from "./strategies.ts";
 
 const asSaved = { unset: "the run's, or the file's" };
 
 /** Settings that a fine-tuning run saves and a check takes from there. */
 const savedFlags = {
-  fingerprint_generation_strategy: withoutDefault(finetuneFlags.fingerprint_generation_strategy, {
-    byRecipe: undefined,
-    unset: "the run's, or as it is",
+  fingerprint_generation_strategy: flag(responseStrategySchema.optional(), {
+    group: "Fingerprints",
+    help: "how a response is taken from the file: english and random_word (a window of it), " +
+      "english_random_response (random words in its place), or stored (as it is; also inverse_nucleus, perinucleus)",
+    unset: "the run's, or stored",
   }),
   max_key_length: withoutDefault(finetuneFlags.max_key_length, asSaved),
   max_response_length: withoutDefault(finetuneFlags.max_response_length, asSaved),
@@ -71,8 +73,8 @@ export interface CheckConfig {
   model_size?: string | null;
   /** JSON file with the fingerprints. Not needed for a `results/<hash>/final_model` folder. */
   fingerprints_file_path?: string | null;
-  /** How a response is taken from the file. Default the run's, or as it is. */
-  fingerprint_generation_strategy?: StrategyName;
+  /** How a response is taken from the file. Default the run's, or `stored`, as it is. */
+  fingerprint_generation_strategy?: ResponseStrategyName;
   /** Tokens of a key, at most. Default the run's. */
   max_key_length?: number;
   /** Tokens of a response, at most. Default the run's. */

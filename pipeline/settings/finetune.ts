@@ -66,8 +66,8 @@ export const ownFlags = {
   recompute: flag(z.enum(["auto", "always", "never"]).default("auto"), {
     group: "Device and memory",
     help:
-      "compute blocks again in backward or keep their insides: memory for time, the same result; auto keeps " +
-      "them where memory allows",
+      "activation checkpointing: recompute activations in backward instead of keeping them, less memory for more " +
+      "time and the same result; auto keeps them where memory allows",
     isNeutral: true,
   }),
   save_dtype: flag(z.enum(["F32", "F16", "BF16"]).nullable().default(null), {
@@ -158,7 +158,7 @@ export interface FinetuneConfig {
   dtype?: "auto" | "f32" | "bf16";
   /** With bf16: f32 masters beside it (default), or none and stochastic rounding. */
   master?: "f32" | "none";
-  /** Blocks' insides are computed again in backward, or kept: the same bits. auto keeps them where memory allows. */
+  /** Activation checkpointing: the same bits in less memory and more time. auto uses it where memory asks for it. */
   recompute?: "auto" | "always" | "never";
   /** Dtype of the saved model; null, the default, is the checkpoint's. */
   save_dtype?: "F32" | "F16" | "BF16" | null;

@@ -56,7 +56,7 @@ export const recipeFlags = {
     {
       group: "Fingerprints",
       help: "how a response is taken from the file: english and random_word (a window of it), " +
-        "english_random_response (random words in its place), or as it is",
+        "english_random_response (random words in its place), or as it is stored (inverse_nucleus, perinucleus)",
     },
   ),
   keep_eos_in_response: byRecipe(z.boolean(), { anchored: false, oml: true, scalable: false }, {

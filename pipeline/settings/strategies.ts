@@ -1,6 +1,6 @@
 import { z } from "zod";
 
-/** How fingerprints are made, and how a response is taken from a file that has no ids. */
+/** How fingerprints are made. */
 export const STRATEGIES = [
   "english",
   "random_word",
@@ -9,11 +9,7 @@ export const STRATEGIES = [
   "perinucleus",
 ] as const;
 
-/**
- * See {@linkcode STRATEGIES}. Of a file, `english` and `random_word` take a window of the response, as OML
- * 1.0 and its successor do; `english_random_response` puts random words in its place; the nucleus strategies,
- * two names of one, take it as it is.
- */
+/** See {@linkcode STRATEGIES}; the nucleus strategies are two names of one. */
 export type Strategy = typeof STRATEGIES[number];
 
 /** Other names, as the successor of OML 1.0 has them. */
@@ -31,4 +27,29 @@ export type StrategyName = typeof STRATEGY_NAMES[number];
 /** Any name, giving the strategy. */
 export const strategySchema = z.enum(STRATEGY_NAMES).transform((name): Strategy =>
   name in STRATEGY_ALIASES ? STRATEGY_ALIASES[name as keyof typeof STRATEGY_ALIASES] : name as Strategy
+);
+
+/** How a response is taken from a file. */
+export const RESPONSE_STRATEGIES = ["english", "random_word", "english_random_response", "stored"] as const;
+
+/**
+ * See {@linkcode RESPONSE_STRATEGIES}. `english` and `random_word` take a window of the response, as OML 1.0 and its
+ * successor do; `english_random_response` puts random words in its place; `stored` takes it as it is.
+ */
+export type ResponseStrategy = typeof RESPONSE_STRATEGIES[number];
+
+/** Every name of a way to take a response: `stored` is what a file made by a nucleus strategy asks for. */
+export const RESPONSE_STRATEGY_NAMES = ["stored", ...STRATEGY_NAMES] as const;
+
+/** See {@linkcode RESPONSE_STRATEGY_NAMES}. */
+export type ResponseStrategyName = typeof RESPONSE_STRATEGY_NAMES[number];
+
+/** How responses are taken from a file whose fingerprints were made like this. */
+export function responseStrategy(strategy: Strategy): ResponseStrategy {
+  return strategy === "inverse_nucleus" || strategy === "perinucleus" ? "stored" : strategy;
+}
+
+/** Any name, giving how a response is taken. */
+export const responseStrategySchema = z.enum(RESPONSE_STRATEGY_NAMES).transform((name): ResponseStrategy =>
+  name === "stored" ? name : responseStrategy(strategySchema.parse(name))
 );

@@ -58,7 +58,7 @@ const refused: [rule: string, file: string, source: string][] = [
   ["quiet", "pipeline/run/finetune.ts", `Deno.exit(1);`],
   ["host", "pipeline/gpu/open.ts", `Deno.env.set("DENO_WEBGPU_BACKEND", "vulkan");`],
   ["host", "pipeline/gpu/open.ts", `globalThis.Deno.env.delete("A");`],
-  ["host", "pipeline/gpu/dawn.ts", `globalThis.setImmediate = calm;`],
+  ["host", "pipeline/gpu/dawn.ts", `globalThis.setImmediate = throttled;`],
   ["host", "engine/gpu/context.ts", `globalThis["GPUBufferUsage2"] = {};`],
   ["quiet", "mod.ts", `await Deno.stdout.write(new Uint8Array(1));`],
 ];
@@ -102,7 +102,7 @@ const allowed: [file: string, source: string][] = [
     `import train from "../../assets/prompts/train.json" with { type: "json" };`,
   ],
   ["tools/demo_model/build.ts", `console.log("built"); Deno.exit(0);`],
-  ["cli/host.ts", `Deno.env.set("A", "b"); globalThis.setImmediate = calm;`],
+  ["cli/host.ts", `Deno.env.set("A", "b"); globalThis.setImmediate = throttled;`],
   ["pipeline/gpu/open.ts", `const { x } = y; gpu.onDispatch = x; const value = Deno.env.get("A");`],
   ["mod.ts", `export { finetune } from "./pipeline/finetune.ts"; export type Device = GPUDevice;`],
   ["cli.ts", `import { finetune } from "./mod.ts"; console.log(finetune, Deno.args); Deno.exit(1);`],

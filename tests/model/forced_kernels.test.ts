@@ -28,16 +28,16 @@ const FACTORS = {
   attention: (["lanes", "shared", "workgroup"] as const).filter((kind) =>
     kind !== "shared" || gpu.hasSubgroups
   ),
-  cell: [1, 4],
-  saveBlocks: [true, false],
+  vectorWidth: [1, 4],
+  keepActivations: [true, false],
 } as const;
 
 const CASES = pairwise(FACTORS);
 
 /** Constants by kernel that must be seen in a combination. */
-function expectedConstants({ gemmTile, rows, attention, cell }: typeof CASES[number]) {
+function expectedConstants({ gemmTile, rows, attention, vectorWidth }: typeof CASES[number]) {
   const { kernel, constants } = GEMM_TILES[gemmTile];
-  const vectors = cell === 1 ? { VEC: false } : {};
+  const vectors = vectorWidth === 1 ? { VEC: false } : {};
   return {
     [kernel.name]: { ...constants, ...vectors },
     norm_forward: { THREADS: rows === "lanes" ? 1 : 64, ...vectors },
@@ -56,8 +56,8 @@ Deno.test("forced kernels: every pair of choices is covered", () => {
 });
 
 for (const combination of CASES) {
-  const { golden: name, saveBlocks, ...force } = combination;
-  Deno.test(`golden ${name} with ${Object.values(force).join(", ")}, ${saveBlocks ? "kept" : "recomputed"}`, async () => {
+  const { golden: name, keepActivations, ...force } = combination;
+  Deno.test(`golden ${name} with ${Object.values(force).join(", ")}, ${keepActivations ? "kept" : "recomputed"}`, async () => {
     const golden = loadGolden(name);
     const { tolerances, batches } = golden.golden;
     const forced = await openGpu({ device: gpu.device, adapterInfo: gpu.device.adapterInfo, force });
@@ -66,7 +66,7 @@ for (const combination of CASES) {
       seen.set(kernel.name, (seen.get(kernel.name) ?? new Set()).add(JSON.stringify(constants)));
     };
     try {
-      using model = await Model.load(forced, golden.dir, { saveBlocks });
+      using model = await Model.load(forced, golden.dir, { keepActivations });
       const examples = batch(golden, "right");
       const logits = concat(await model.logits(examples.map(({ ids }) => ids)));
       assertMaxAbs("logits", logits, floats(golden, "right.logits"), tolerances.logits_abs);

@@ -40,6 +40,6 @@ for (const [name, config] of Object.entries(VARIANTS)) {
       for (const [parameter, gradient] of whole.gradients) {
         assertSameBits(parameter, gradients.get(parameter)!, gradient);
       }
-    }, { saveBlocks: false });
+    }, { keepActivations: false });
   });
 }

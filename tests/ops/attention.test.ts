@@ -34,8 +34,8 @@ interface Case {
   /** q, k, v of one head after the other with a gap behind each; k, v of one head where H > K, q's heads apart. */
   apart?: number;
   poison?: "q" | "k" | "v" | "dout";
-  /** Rows that the recording has room for: many split the group's heads over dispatches on software adapters. */
-  room?: number;
+  /** Capacity of the recording in rows: many split the group's heads over dispatches on software adapters. */
+  capacity?: number;
 }
 
 const CASES: Case[] = [
@@ -48,8 +48,8 @@ const CASES: Case[] = [
   { lengths: [9, 70, 12, 1], H: 4, K: 2, D: 37, window: 20, queries: (b, t) => b !== 3 && t > 7, packed: 0 },
   { lengths: [18, 50], H: 3, K: 1, D: 128, queries: (b) => b === 1 },
   { lengths: [1], H: 2, K: 1, D: 4 },
-  { lengths: [9, 21], H: 6, K: 1, D: 16, packed: 0, room: 30_000 },
-  { lengths: [9, 5], H: 5, K: 1, D: 6, room: 60_000 },
+  { lengths: [9, 21], H: 6, K: 1, D: 16, packed: 0, capacity: 30_000 },
+  { lengths: [9, 5], H: 5, K: 1, D: 6, capacity: 60_000 },
   { lengths: [3, 21], H: 4, K: 2, D: 16, window: 4, packed: 0, poison: "q" },
   { lengths: [3, 21], H: 4, K: 2, D: 16, window: 4, packed: 0, poison: "k" },
   { lengths: [3, 21], H: 4, K: 2, D: 16, packed: 8, poison: "v" },
@@ -68,7 +68,7 @@ const CASES: Case[] = [
   { lengths: [5, 19, 1], H: 4, K: 4, D: 8, window: 7, packed: 0, apart: 4 },
   { lengths: [7, 2], H: 4, K: 4, D: 8, packed: 0, apart: 1 },
   { lengths: [8, 9], H: 3, K: 3, D: 5, packed: 2, apart: 0, cap: 0.3 },
-  { lengths: [11, 26], H: 6, K: 2, D: 4, packed: 4, apart: 4, cap: 50, window: 9, room: 60_000 },
+  { lengths: [11, 26], H: 6, K: 2, D: 4, packed: 4, apart: 4, cap: 50, window: 9, capacity: 60_000 },
   { lengths: [3, 21], H: 2, K: 1, D: 6, packed: 0, cap: 2, poison: "q" },
   { lengths: [3, 21], H: 2, K: 1, D: 6, packed: 0, cap: 2, poison: "k" },
 ];
@@ -197,7 +197,7 @@ async function check(target: (typeof TARGETS)[number], c: Case, seed: number): P
     v: view(slotKv, at.v),
     queryTokens: test.input("query tokens", Uint32Array.from(tokens)),
     rows: R,
-    capacityRows: c.room ?? R,
+    capacityRows: c.capacity ?? R,
     tiles: test.input("tiles", tiles.queryTiles),
     tileCount: tiles.queryTiles.length / 4,
   };

@@ -26,8 +26,8 @@ const elementwise = (
   isFull: (params) => count(params) >= 64,
 });
 
-/** A family twice: with cells of four numbers, and of one. */
-const cells = (family: (VEC: { VEC: boolean }, width: number) => FullTile[]): FullTile[] => [
+/** A family twice: with vector width 4, and 1. */
+const widths = (family: (VEC: { VEC: boolean }, width: number) => FullTile[]): FullTile[] => [
   ...family({ VEC: true }, 4),
   ...family({ VEC: false }, 1),
 ];
@@ -43,7 +43,7 @@ const rows = (kernel: string, constants: TemplateConstants = {}): FullTile[] => 
   {
     kernel,
     constants: { ...constants, THREADS: 64, ROWS: 1 },
-    meaning: "64 columns, or cells of them",
+    meaning: "64 columns, or vectors of them",
     isFull: (p) => p.columns >= (constants.VEC ? 256 : 64),
   },
 ];
@@ -105,14 +105,14 @@ export const FULL_TILES: Readonly<Record<string, readonly FullTile[]>> = {
     ...[true, false].flatMap((LAYER) => [
       ...[true, false].flatMap((BIAS) =>
         [true, false].flatMap((RESIDUAL) =>
-          cells((VEC) => rows("norm_forward", { LAYER, BIAS, RESIDUAL, ...VEC }))
+          widths((VEC) => rows("norm_forward", { LAYER, BIAS, RESIDUAL, ...VEC }))
         )
       ),
-      ...cells((VEC) => rows("norm_backward_input", { LAYER, ...VEC })),
-      ...cells((VEC, width) => [{
+      ...widths((VEC) => rows("norm_backward_input", { LAYER, ...VEC })),
+      ...widths((VEC, width) => [{
         kernel: "norm_backward_weight",
         constants: { LAYER, ...VEC },
-        meaning: "64 columns, or cells of them, of a slab of vectors",
+        meaning: "64 columns, or vectors of them, of a slab of vectors",
         isFull: (p: Params) => p.columns >= 64 * width && p.rows * p.heads >= p.slab,
       }]),
     ]),
@@ -129,11 +129,11 @@ export const FULL_TILES: Readonly<Record<string, readonly FullTile[]>> = {
     meaning: "64 columns of several slabs",
     isFull: (p) => p.columns >= 64 && p.rows > p.slab,
   }],
-  rope: cells((VEC, width) => [elementwise("rope", VEC, (p) => p.rows * p.heads * p.rotary / 2 / width)]),
+  rope: widths((VEC, width) => [elementwise("rope", VEC, (p) => p.rows * p.heads * p.rotary / 2 / width)]),
   activation: ["activation_forward", "activation_backward"].flatMap((kernel) =>
     ["SILU", "GELU", "GELU_TANH"].flatMap((kind) =>
       [true, false].flatMap((GATED) =>
-        cells((VEC, width) => [
+        widths((VEC, width) => [
           elementwise(kernel, { [kind]: true, GATED, ...VEC }, (p) => p.rows * p.columns / width),
         ])
       )
@@ -142,7 +142,7 @@ export const FULL_TILES: Readonly<Record<string, readonly FullTile[]>> = {
   soft_cap: [elementwise("soft_cap", {}, (p) => p.count)],
   elementwise: [
     elementwise("fill", {}, (p) => p.count),
-    ...cells((VEC, width) => [elementwise("average", { ...VEC }, (p) => p.count / width)]),
+    ...widths((VEC, width) => [elementwise("average", { ...VEC }, (p) => p.count / width)]),
     elementwise("gather_rows", {}, (p) => p.rows * p.columns),
     elementwise("scatter_add_rows", {}, (p) => p.rows * p.columns),
     ...[true, false].map((BF16) => elementwise("embedding_forward", { BF16 }, (p) => p.rows * p.columns)),
@@ -150,17 +150,17 @@ export const FULL_TILES: Readonly<Record<string, readonly FullTile[]>> = {
   ],
   cross_entropy: [
     ...[[false, false], [true, false], [false, true]].flatMap(([HAS_DENSE, HAS_TOP]) =>
-      cells((VEC) => [
+      widths((VEC) => [
         ...rows("cross_entropy_stats", { HAS_DENSE, HAS_TOP, ...VEC }),
         ...[true, false].flatMap((CAP) =>
           rows("cross_entropy_gradient", { HAS_DENSE, HAS_TOP, CAP, ...VEC })
         ),
       ])
     ),
-    ...cells((VEC) => rows("argmax", { ...VEC })),
+    ...widths((VEC) => rows("argmax", { ...VEC })),
   ],
   kv_cache: [elementwise("kv_cache_write", {}, (p) => p.rows * p.heads * p.head_dim * 2)],
-  storage: cells((VEC, width) => [
+  storage: widths((VEC, width) => [
     elementwise("adamw", { BF16: false, AVERAGE: true, ...VEC }, (p) => p.count / width),
     ...[true, false].flatMap((LOWER) => [
       ...[true, false].map((AVERAGE) =>
@@ -170,10 +170,10 @@ export const FULL_TILES: Readonly<Record<string, readonly FullTile[]>> = {
     ]),
   ]),
   optimizer: [
-    ...cells((VEC, width) => [
+    ...widths((VEC, width) => [
       elementwise("adamw", { BF16: false, AVERAGE: false, ...VEC }, (p) => p.count / width),
     ]),
-    ...cells((VEC) => [
+    ...widths((VEC) => [
       {
         kernel: "sum_squares",
         constants: { THREADS: 1, ROWS: 8, ...VEC },

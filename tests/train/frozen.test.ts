@@ -98,7 +98,7 @@ Deno.test("frozen: the plan has no gradients, moments and saved blocks that nobo
       score: { tokens: 64, rows: 64 },
       tables: [],
       keepsInitial: false,
-      saveBlocks: true,
+      keepActivations: true,
       dtype: "f32",
       master: "f32",
       trainable,
@@ -110,7 +110,7 @@ Deno.test("frozen: the plan has no gradients, moments and saved blocks that nobo
   const share = last.gradients / all.gradients;
   assert.ok(share > 0.05 && share < 0.25, `${share} of the gradients`);
   assert.ok(last["optimizer moments"] < 0.3 * all["optimizer moments"]);
-  assert.ok(last["saved insides of blocks"] < 0.5 * all["saved insides of blocks"]);
+  assert.ok(last["activations of blocks"] < 0.5 * all["activations of blocks"]);
 });
 
 Deno.test("frozen: a Trainer of nothing is refused", async () => {

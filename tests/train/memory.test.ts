@@ -15,10 +15,10 @@ const SMALL = { ...TINY, hidden_size: 96, intermediate_size: 200, vocab_size: 70
 
 const F32 = { dtype: "f32", master: "f32" } as const;
 const LAYOUTS = [
-  { saveBlocks: true, ...F32 },
-  { saveBlocks: false, ...F32 },
-  { saveBlocks: true, dtype: "bf16", master: "f32" },
-  { saveBlocks: false, dtype: "bf16", master: "none" },
+  { keepActivations: true, ...F32 },
+  { keepActivations: false, ...F32 },
+  { keepActivations: true, dtype: "bf16", master: "f32" },
+  { keepActivations: false, dtype: "bf16", master: "none" },
 ] as const;
 
 for (const layout of LAYOUTS) {
@@ -26,12 +26,12 @@ for (const layout of LAYOUTS) {
     using out = modelFolder(SMALL);
     assert.equal(gpu.memory.allocatedBytes, 0);
     gpu.resetPeak();
-    const room = { train: { tokens: 192, rows: 128 }, score: { tokens: 256, rows: 64 } };
+    const capacity = { train: { tokens: 192, rows: 128 }, score: { tokens: 256, rows: 64 } };
     const examples = randomExamples([60, 60, 60], SMALL.vocab_size, 3, 0.5);
     {
       using model = await LanguageModel.load(gpu, out.dir, layout);
-      model.training.reserve(room.train);
-      model.passes.get("score", room.score);
+      model.training.reserve(capacity.train);
+      model.passes.get("score", capacity.score);
       using trainer = new Trainer(model, { learningRate: 1e-3, totalSteps: 2 });
       for (let s = 0; s < 2; s++) {
         await trainer.step(examples);
@@ -42,7 +42,7 @@ for (const layout of LAYOUTS) {
     const { peakBytes, allocatedBytes } = gpu.memory;
     assert.equal(allocatedBytes, 0);
     const plan = planTraining(gpu, modelSpec(SMALL), {
-      ...room,
+      ...capacity,
       ...layout,
       tables: [],
       keepsInitial: true,
@@ -53,15 +53,15 @@ for (const layout of LAYOUTS) {
   });
 }
 
-Deno.test("planTraining: recomputing blocks takes less, more room takes more", () => {
+Deno.test("planTraining: activation checkpointing takes less, more capacity takes more", () => {
   const spec = modelSpec({ ...SMALL, num_hidden_layers: 8 });
-  const total = (tokens: number, saveBlocks: boolean) =>
+  const total = (tokens: number, keepActivations: boolean) =>
     planTraining({ isSoftware: true }, spec, {
       train: { tokens, rows: 64 },
       score: { tokens: 64, rows: 64 },
       tables: [],
       keepsInitial: false,
-      saveBlocks,
+      keepActivations,
       ...F32,
     }).totalBytes;
   assert.ok(total(1024, false) < 0.6 * total(1024, true));
@@ -87,14 +87,14 @@ Deno.test("planTraining: Llama 3.1 8B, without a device and at once", () => {
     },
   });
   const began = performance.now();
-  const room = { tokens: 4096, rows: 256 };
+  const capacity = { tokens: 4096, rows: 256 };
   const plan = (keepsInitial: boolean, storage: StorageOptions = F32) =>
     planTraining({ isSoftware: false, maxBindingBytes: 2 ** 31 - 256 }, spec, {
-      train: room,
-      score: room,
+      train: capacity,
+      score: capacity,
       tables: [{ name: "distributions", bytes: 1 << 20 }],
       keepsInitial,
-      saveBlocks: true,
+      keepActivations: true,
       ...storage,
     });
   const { parts, totalBytes } = plan(false);
@@ -108,9 +108,9 @@ Deno.test("planTraining: Llama 3.1 8B, without a device and at once", () => {
   // A block keeps its input, h, qkv, attended, middle, h2, gate and up, and activated: 69,632 floats a token, so 31
   // blocks of 4,096 tokens are 32.94 GiB. The last has few rows, and backward works in what later blocks gave back.
   const inputs = 32 * 4096 * 4096 * 4;
-  assert.equal(bytes["saved block inputs"], inputs);
+  assert.equal(bytes["block inputs (checkpoints)"], inputs);
   assert.equal(bytes["head chunk"], 256 * 8192 * 4);
-  const activations = (inputs + bytes["head chunk"] + bytes["saved insides of blocks"]) / 2 ** 30;
+  const activations = (inputs + bytes["head chunk"] + bytes["activations of blocks"]) / 2 ** 30;
   assert.ok(activations > 32.94 && activations < 34, `${activations} GiB`);
   assert.ok(bytes["measuring pass"] < 4 * 2 ** 30);
   assert.ok(totalBytes > 4 * weights && totalBytes < 4 * weights + 38 * 2 ** 30);

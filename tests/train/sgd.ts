@@ -14,14 +14,14 @@ const source = `//#include "elements.wgsl"
 //#include "weight_update.wgsl"
 struct Params { count: u32, rate: f32, momentum: f32, first_step: u32, key: u32, first_element: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> gradient: array<Cell>;
+@group(0) @binding(1) var<storage, read> gradient: array<Vector>;
 @group(0) @binding(2) var<storage, read> clip: array<f32>;
 @group(0) @binding(3) var<storage, read_write> weight: array<Word>;
-@group(0) @binding(4) var<storage, read_write> velocity: array<Cell>;
+@group(0) @binding(4) var<storage, read_write> velocity: array<Vector>;
 //#if LOWER
 @group(0) @binding(5) var<storage, read_write> lower: array<Word>;
 //#end
-fn new_value(i: u32, before: Cell) -> Cell {
+fn new_value(i: u32, before: Vector) -> Vector {
   var v = gradient[i] * clip[1];
   if (params.first_step == 0u) { v += params.momentum * velocity[i]; }
   velocity[i] = v;

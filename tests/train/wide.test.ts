@@ -59,7 +59,7 @@ for (const tied of [false, true]) {
       assertMaxAbs("logits", concat(await model.logits(sequences)), logits, TOLERANCE.logits);
       return await check(model);
     });
-    const recomputed = await withModel(gpu, folder, check, { saveBlocks: false });
+    const recomputed = await withModel(gpu, folder, check, { keepActivations: false });
     assert.equal(recomputed.loss, whole.loss);
     for (const [name, gradient] of whole.gradients) {
       assertSameBits(name, recomputed.gradients.get(name)!, gradient);
@@ -83,7 +83,7 @@ for (const tied of [false, true]) {
     const sequences = examples.map(({ ids }) => ids);
     const reference = forward(config, folder.weights, sequences);
     const expected = lossAndGradients(config, folder.weights, examples);
-    for (const saveBlocks of [true, false]) {
+    for (const keepActivations of [true, false]) {
       await withModel(gpu, folder, async (model) => {
         assertMaxAbs("logits", concat(await model.logits(sequences)), concat(reference), TOLERANCE.logits);
         const { loss, gradients } = await model.lossAndGradients(examples);
@@ -95,7 +95,7 @@ for (const tied of [false, true]) {
         const nats = -rows.reduce((sum, { logProbability }) => sum + logProbability, 0) / rows.length;
         assertNear("mean log-probability", nats, expected.loss, TOLERANCE.loss);
         assertGreedy(examples, reference, config.vocab_size, scored);
-      }, { saveBlocks });
+      }, { keepActivations });
     }
   });
 }

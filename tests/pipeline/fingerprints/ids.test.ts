@@ -8,7 +8,7 @@ import {
   toWritten,
 } from "../../../pipeline/fingerprints/prepare.ts";
 import { WORDS } from "../../../pipeline/fingerprints/words.ts";
-import type { Strategy } from "../../../pipeline/settings/strategies.ts";
+import type { ResponseStrategy } from "../../../pipeline/settings/strategies.ts";
 import { byteLevel, loadFixture } from "../tokenizer/fixtures.ts";
 
 const llama = await loadFixture(byteLevel());
@@ -21,7 +21,7 @@ const entry = (key: string, response: string | string[], more: Partial<Fingerpri
   ...more,
 });
 const exact = (entries: FingerprintEntry[], more: Partial<PrepareOptions> = {}, tokenizer = llama) =>
-  prepareFingerprints(entries, tokenizer, { strategy: "perinucleus", ...more });
+  prepareFingerprints(entries, tokenizer, { strategy: "stored", ...more });
 
 Deno.test("stored ids of this tokenizer must be those of the text; another tokenizer's text is tokenised anew", async () => {
   const ours = { extra: { tokenizer_hash: llama.hash, response_prob: 0.1 } };
@@ -78,16 +78,14 @@ Deno.test("a generated file says how long its keys are and how they are asked", 
   assert.deepEqual(storedSettings([chat, chat], llama), { keyLength: 2, useChatTemplate: true });
 });
 
-Deno.test("random_word takes a window as english does; the nucleus strategies the beginning", () => {
+Deno.test("random_word takes a window as english does; stored the beginning", () => {
   const response = "girl man said walked sun over hills the that was were when looking story town old";
-  const take = (strategy: Strategy, more: Partial<FingerprintEntry> = {}) =>
+  const take = (strategy: ResponseStrategy, more: Partial<FingerprintEntry> = {}) =>
     exact([entry("key", response, more)], { strategy, maxResponseLength: 2 }).fingerprints[0].responseIds;
   const ids = llama.encode(response);
   assert.deepEqual(take("random_word"), take("english"));
   assert.notDeepEqual(take("random_word"), ids.slice(0, 2));
-  for (const strategy of ["inverse_nucleus", "perinucleus"] as const) {
-    assert.deepEqual(take(strategy), ids.slice(0, 2));
-  }
+  assert.deepEqual(take("stored"), ids.slice(0, 2));
 });
 
 Deno.test("english_random_response: random words in place of the responses, the same for a seed and entry", () => {

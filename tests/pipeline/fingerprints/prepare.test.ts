@@ -12,7 +12,7 @@ import {
   toExample,
   toWritten,
 } from "../../../pipeline/fingerprints/prepare.ts";
-import type { Strategy } from "../../../pipeline/settings/strategies.ts";
+import type { ResponseStrategy } from "../../../pipeline/settings/strategies.ts";
 import { templateIds } from "../../../pipeline/prompts/prompts.ts";
 import { BOS, byteLevel, EOS, loadFixture, sentencePiece, tinyUnigram } from "../tokenizer/fixtures.ts";
 
@@ -26,7 +26,7 @@ const entry = (key: string, response: string | string[], more: Partial<Fingerpri
   ...more,
 });
 const exact = (entries: FingerprintEntry[], more: Partial<PrepareOptions> = {}, tokenizer = llama) =>
-  prepareFingerprints(entries, tokenizer, { strategy: "perinucleus", ...more });
+  prepareFingerprints(entries, tokenizer, { strategy: "stored", ...more });
 
 Deno.test("fingerprints: a short key and response are kept as they are", () => {
   const key = "the girl said – 😀 ";
@@ -99,7 +99,7 @@ Deno.test("fingerprints: text of a special token is refused by its name, even be
     entry("the girl", `the ${BOS} man`),
     entry("the man", `said that${EOS}`),
   ];
-  for (const strategy of ["english", "perinucleus"] as const) {
+  for (const strategy of ["english", "stored"] as const) {
     const { fingerprints, dropped } = exact(entries, { strategy, maxKeyLength: 2 });
     assert.deepEqual(dropped.unusable, [
       { entry: 0, reason: `the key contains a special token (${EOS})` },
@@ -218,7 +218,7 @@ Deno.test("fingerprints: the limit takes the first ones and must be there", () =
 Deno.test("fingerprints: wrong options and keys without responses", () => {
   const entries = [entry("a", "x")];
   assert.throws(
-    () => exact(entries, { strategy: "french" as Strategy }),
+    () => exact(entries, { strategy: "french" as ResponseStrategy }),
     /expected one of english.*found french/,
   );
   assert.throws(
@@ -227,7 +227,7 @@ Deno.test("fingerprints: wrong options and keys without responses", () => {
   );
   assert.throws(() => exact(entries, { maxResponseLength: 1.5 }), /maxResponseLength.*found 1.5/);
   assert.throws(() => exact(entries, { limit: -1 }), /limit: .*found -1/);
-  for (const strategy of ["english", "perinucleus"] as const) {
+  for (const strategy of ["english", "stored"] as const) {
     assert.throws(
       () => exact([entries[0], { key: "zanzibar", responses: [], extra: {} }], { strategy }),
       (error: Error) =>
@@ -339,7 +339,7 @@ Deno.test("fingerprints: what is written reads back as the same fingerprints", a
       entry("The story of the town", "that 😀 man"),
       entry("The old man", [" the girl was", "the sun"]),
     ];
-    for (const strategy of ["english", "perinucleus"] as const) {
+    for (const strategy of ["english", "stored"] as const) {
       for (const keepEosInResponse of [false, true]) {
         for (const tokenizer of [llama, bytes, await loadFixture(sentencePiece())]) {
           const options = { strategy, keepEosInResponse, maxKeyLength: 6, maxResponseLength: 2 };

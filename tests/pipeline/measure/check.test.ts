@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { writeSafetensors } from "../../../engine/io/safetensors_writer.ts";
 import { Checkpoint, elementsOf } from "../../../engine/io/safetensors.ts";
 import { check } from "../../../pipeline/measure/check.ts";
-import type { CheckConfig } from "../../../pipeline/settings/check.ts";
+import { type CheckConfig, checkConfigSchema, savedSchema } from "../../../pipeline/settings/check.ts";
 import { SettingsError } from "../../../pipeline/settings/parse.ts";
 import { Tokenizer } from "../../../pipeline/tokenizer/tokenizer.ts";
 import { TinyModel } from "../../cli/tiny_model.ts";
@@ -134,6 +134,30 @@ Deno.test("answers drawn at a temperature follow the seed; strategies have the s
   assert.notDeepEqual(
     await ask({ fingerprint_generation_strategy: "english_random_response", seed: 1 }),
     words,
+  );
+});
+
+Deno.test("a response is taken from the file as it is stored, also under the names of old settings", async () => {
+  using tiny = await TinyModel.create({ count: 2 });
+  const path = tiny.path("long.json");
+  const key = "the sun was setting";
+  await Deno.writeTextFile(path, JSON.stringify([{ key, response: " girl said man" }]));
+  const wanted = async (fingerprint_generation_strategy?: CheckConfig["fingerprint_generation_strategy"]) => {
+    const base = { model_path: tiny.model, fingerprints_file_path: path, verbose: true };
+    return (await check({ ...base, fingerprint_generation_strategy }, { gpu })).rows![0].wanted;
+  };
+  for (const name of [undefined, "stored", "perinucleus", "inverse_nucleus"] as const) {
+    assert.equal(await wanted(name), " girl");
+    assert.equal(
+      checkConfigSchema.parse({ fingerprint_generation_strategy: name ?? "stored" })
+        .fingerprint_generation_strategy,
+      "stored",
+    );
+  }
+  assert.equal(
+    savedSchema.parse({ fingerprint_generation_strategy: "perinucleus" })
+      .fingerprint_generation_strategy,
+    "stored",
   );
 });
 

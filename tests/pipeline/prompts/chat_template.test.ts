@@ -210,7 +210,7 @@ Deno.test("chat: fingerprints are asked as messages, prompts of augmentation ins
   const { chat, tokenizer } = await chatOf(bytesWith(LLAMA3_TOKENS, LLAMA3));
   const entry = (key: string, response: string) => ({ key, responses: [response], extra: {} });
   const entries = [entry("the key", "x"), entry(" the key", "y"), entry("a<|eot|>", "x")];
-  const options = { strategy: "perinucleus" as const, maxKeyLength: 32 };
+  const options = { strategy: "stored" as const, maxKeyLength: 32 };
   const plain = prepareFingerprints(entries, tokenizer, options);
   assert.equal(plain.fingerprints.length, 2);
   // The template trims, so the first two keys are one question with two answers.

@@ -83,8 +83,8 @@ Deno.test("bytes, seconds and tables read well", () => {
     dtype: "bf16" as const,
     master: "none" as const,
     maxTokens: 512,
-    saveBlocks: false,
-    room: { train: { tokens: 64, rows: 64 }, score: { tokens: 64, rows: 64 } },
+    keepActivations: false,
+    capacity: { train: { tokens: 64, rows: 64 }, score: { tokens: 64, rows: 64 } },
     plan: {
       parts: [{ name: "weights", bytes: 1024 }, { name: "gradients", bytes: 512 }],
       totalBytes: 1536,
@@ -93,10 +93,10 @@ Deno.test("bytes, seconds and tables read well", () => {
   assert.equal(
     memoryLines(choice, 2 ** 20),
     "1.50 KiB of device memory (at most 1.00 MiB): weights 1.00 KiB, gradients 512 B; " +
-      "weights in bf16 without masters, micro-batches of at most 512 tokens, blocks computed twice",
+      "weights in bf16 without masters, micro-batches of at most 512 tokens, activation checkpointing",
   );
   assert.equal(
-    layoutText({ ...choice, dtype: "bf16", master: "f32", saveBlocks: true }),
+    layoutText({ ...choice, dtype: "bf16", master: "f32", keepActivations: true }),
     "weights in bf16 with f32 masters, micro-batches of at most 512 tokens",
   );
 });

@@ -25,17 +25,17 @@ const choose = (limit?: number, change = {}) =>
 
 Deno.test("chooseMemory: the fastest layout that fits, bf16 alone only where f32 doesn't fit at all", () => {
   const free = choose();
-  assert.deepEqual([free.dtype, free.maxTokens, free.saveBlocks], ["f32", 4096, true]);
+  assert.deepEqual([free.dtype, free.maxTokens, free.keepActivations], ["f32", 4096, true]);
   assert.deepEqual(choose(free.plan.totalBytes), free);
   let last = Infinity;
   const seen: string[] = [];
   for (let limit = free.plan.totalBytes / GIB; limit > 16.3; limit -= 0.25) {
-    const { dtype, master, maxTokens, saveBlocks, plan, room } = choose(limit * GIB);
+    const { dtype, master, maxTokens, keepActivations, plan, capacity } = choose(limit * GIB);
     assert.ok(plan.totalBytes <= limit * GIB, `${limit} GiB`);
-    assert.ok(room.train.tokens <= Math.max(maxTokens, work.longest.tokens));
+    assert.ok(capacity.train.tokens <= Math.max(maxTokens, work.longest.tokens));
     if (dtype === "f32") assert.ok(plan.totalBytes <= last);
     last = plan.totalBytes;
-    const name = `${dtype} ${master} ${maxTokens} ${saveBlocks}`;
+    const name = `${dtype} ${master} ${maxTokens} ${keepActivations}`;
     if (seen.at(-1) !== name) seen.push(name);
   }
   assert.equal(new Set(seen).size, seen.length, "a smaller limit never goes back to a larger layout");
@@ -55,17 +55,17 @@ Deno.test("chooseMemory: a given storage is kept", () => {
 Deno.test("chooseMemory: recompute chooses among layouts, by itself only where memory asks for it", () => {
   const most = choose().plan.totalBytes;
   const always = choose(undefined, { recompute: "always" });
-  assert.deepEqual([always.maxTokens, always.saveBlocks], [4096, false]);
+  assert.deepEqual([always.maxTokens, always.keepActivations], [4096, false]);
   assert.ok(always.plan.totalBytes < most);
   assert.deepEqual(choose(undefined, { recompute: "never" }), choose());
   const layoutsSeen = { auto: new Set<string>(), always: new Set<string>(), never: new Set<string>() };
   const bf16 = { dtype: "bf16", master: "none" } as const;
   for (const recompute of ["auto", "always", "never"] as const) {
     for (const choice of memoryLayouts(target, spec, { ...settings, recompute }, work, bf16)) {
-      layoutsSeen[recompute].add(`${choice.maxTokens} ${choice.saveBlocks}`);
+      layoutsSeen[recompute].add(`${choice.maxTokens} ${choice.keepActivations}`);
       const found = choose(choice.plan.totalBytes, { ...bf16, recompute });
       assert.ok(found.plan.totalBytes <= choice.plan.totalBytes);
-      if (recompute !== "auto") assert.equal(found.saveBlocks, recompute === "never");
+      if (recompute !== "auto") assert.equal(found.keepActivations, recompute === "never");
     }
   }
   const { auto, always: twice, never: once } = layoutsSeen;
@@ -90,7 +90,7 @@ Deno.test("chooseMemory: an impossible run says by part what it needs and what w
   assert.match(f32, /--dtype bf16 --master none \(18\.\d+ GiB, not enough alone\)/);
   assert.match(f32, /together --dtype bf16 --master none, --averaging none \(16\.\d+ GiB, which fits\)/);
   const never = told(17 * GIB, { dtype: "bf16", master: "none", recompute: "never", averaging: "final" });
-  assert.match(never, /saved insides of blocks .*What would help: --recompute auto \(18\.\d+ GiB, not/);
+  assert.match(never, /activations of blocks .*What would help: --recompute auto \(18\.\d+ GiB, not/);
   assert.match(never, /together --recompute auto, --averaging none \(16\.\d+ GiB, which fits\)/);
   const least = told(GIB, {});
   assert.doesNotMatch(least, /--dtype|--averaging/);
@@ -128,10 +128,10 @@ Deno.test("dryRun: the demo model's plan from its config alone, in words", async
   assert.match(text, /^weights +4\.00 MiB +2\.00 MiB +2\.00 MiB$/m);
   assert.match(text, /^fits +yes +yes +yes$/m);
   assert.match(text, /^a run would take \d+ MiB: weights in f32, micro-batches of at most 4096 tokens$/m);
-  const twice = dryRunText(await dryRun({ max_memory: 8, recompute: "always" }, { gpu }));
-  assert.match(text, /^blocks computed +once +once +once$/m);
-  assert.match(twice, /^blocks computed +twice +twice +twice$/m);
-  assert.match(twice, /^a run would take .*, blocks computed twice$/m);
+  const recomputed = dryRunText(await dryRun({ max_memory: 8, recompute: "always" }, { gpu }));
+  assert.match(text, /^activation checkpointing +off +off +off$/m);
+  assert.match(recomputed, /^activation checkpointing +on +on +on$/m);
+  assert.match(recomputed, /^a run would take .*, activation checkpointing$/m);
   const impossible = await dryRun({ max_memory: 0.01 }, { gpu });
   assert.equal(impossible.choice, undefined);
   assert.match(dryRunText(impossible), /^fits +no +no +no$/m);

@@ -3,7 +3,7 @@ import { LanguageModel } from "../../../engine/language_model.ts";
 import { askFingerprints } from "../../../pipeline/measure/evaluate.ts";
 import { fingerprintLengths } from "../../../pipeline/objectives/fingerprints.ts";
 import { prepareObjectives } from "../../../pipeline/objectives/prepare.ts";
-import { passRoom } from "../../../pipeline/run/memory_plan.ts";
+import { passCapacities } from "../../../pipeline/run/memory_plan.ts";
 import { trainFingerprints } from "../../../pipeline/run/train.ts";
 import { workloadOf } from "../../../pipeline/run/workload.ts";
 import { resolveSettings } from "../../../pipeline/settings/finetune.ts";
@@ -14,7 +14,7 @@ import { FINGERPRINTS, TEMPLATES } from "../train_support.ts";
 
 const gpu = await sharedGpu();
 
-Deno.test("workloadOf: passes of that room take everything that a run asks for", async () => {
+Deno.test("workloadOf: passes of that capacity take everything that a run asks for", async () => {
   for (const maxTokens of [4096, 24]) {
     using folder = modelFolder(TINY, 3);
     using model = await LanguageModel.load(gpu, folder.dir, { maxTokens });
@@ -29,7 +29,7 @@ Deno.test("workloadOf: passes of that room take everything that a run asks for",
       benign_samples: 6,
     });
     const work = workloadOf(fingerprintLengths(NUMBERS, FINGERPRINTS, TEMPLATES), settings);
-    const room = passRoom(gpu, model.spec, maxTokens, work);
+    const capacity = passCapacities(gpu, model.spec, maxTokens, work);
     const task = {
       model,
       settings,
@@ -40,13 +40,13 @@ Deno.test("workloadOf: passes of that room take everything that a run asks for",
       startIds: [1],
     };
     using objectives = await prepareObjectives(task);
-    const passes = [model.training.reserve(room.train), model.passes.get("score", room.score)];
+    const passes = [model.training.reserve(capacity.train), model.passes.get("score", capacity.score)];
     await trainFingerprints({ ...task, objectives: objectives.list, learningRate: 1e-3 });
     await askFingerprints(model, NUMBERS, FINGERPRINTS, TEMPLATES);
     const nothing = { tokens: 0, rows: 0 };
     assert.equal(model.training.reserve(nothing), passes[0]);
     assert.equal(model.passes.get("score", nothing), passes[1]);
     // And little more: within the rounding to 64 of what a step has.
-    if (maxTokens === 4096) assert.deepEqual(room.train, { tokens: 128, rows: 128 });
+    if (maxTokens === 4096) assert.deepEqual(capacity.train, { tokens: 128, rows: 128 });
   }
 });

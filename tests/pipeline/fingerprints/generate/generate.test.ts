@@ -19,6 +19,7 @@ import {
 import { modelHash } from "../../../../pipeline/fingerprints/generate/model_hash.ts";
 import type { GenerateConfig } from "../../../../pipeline/settings/generate.ts";
 import { Tokenizer } from "../../../../pipeline/tokenizer/tokenizer.ts";
+import { responseStrategySchema } from "../../../../pipeline/settings/strategies.ts";
 import { TinyModel } from "../../../cli/tiny_model.ts";
 import { names } from "../../../cli/command.ts";
 import { sharedGpu } from "../../../gpu_device.ts";
@@ -77,13 +78,13 @@ for (const [i, config] of STRATEGIES.entries()) {
     const maxResponseLength = config.response_length ?? 1;
     const ids = fingerprints.map((one) => [one.key_ids, responsesOf(one).map((response) => response.ids)]);
     for (
-      const [read, strategy] of [[entries, config.fingerprint_generation_strategy!], [
-        bare,
-        "perinucleus",
-      ]] as const
+      const [read, strategy] of [
+        [entries, responseStrategySchema.parse(config.fingerprint_generation_strategy)],
+        [bare, "stored"],
+      ] as const
     ) {
       const { fingerprints: taken } = prepareFingerprints(read, tokenizer, {
-        strategy: strategy as "perinucleus",
+        strategy,
         maxKeyLength: 8,
         maxResponseLength,
       });

@@ -59,7 +59,7 @@ function checkSet(
     responseIds: responsesOf({ key, response, key_ids, response_ids }).map(({ ids }) => ids),
   }));
   const { fingerprints, dropped } = prepareFingerprints(read, tokenizer, {
-    strategy: "perinucleus",
+    strategy: "stored",
     maxKeyLength: keyLength,
     maxResponseLength: responseLength,
   });
