@@ -28,7 +28,7 @@ interface Range {
 }
 
 /** What training one published model takes. */
-export interface ShapeMemory {
+interface ShapeMemory {
   name: string;
   parameters: number;
   f32: Range;

@@ -15,7 +15,7 @@ export interface PeerCommand {
 }
 
 /** What a peer says after its first step; times in milliseconds, the second from the process's start. */
-export type StartedPeer = PeerFacts & { first_step_ms: number; to_first_step_ms: number; loss: number };
+type StartedPeer = PeerFacts & { first_step_ms: number; to_first_step_ms: number; loss: number };
 
 const STEP_TIMEOUT_MS = 300_000;
 

@@ -26,7 +26,7 @@ import {
 import { MODEL_SHAPES } from "./model_shapes.ts";
 
 /** What {@link writeRandomModel} writes. */
-export interface RandomModelOptions {
+interface RandomModelOptions {
   seed: number;
   dtype: FloatDtype;
   /** As of `writeCheckpoint`. */

@@ -21,7 +21,7 @@ import { type Environment, environment } from "./environment.ts";
 import { scalabilityPlot } from "./scalability_plot.ts";
 
 /** One run. */
-export interface ScalabilityRow {
+interface ScalabilityRow {
   method: string;
   count: number;
   before: Measurement;

@@ -2,13 +2,13 @@
 import assert from "node:assert/strict";
 
 /** A largest difference and where it was found (index −1 for empty arrays). */
-export interface Difference {
+interface Difference {
   value: number;
   index: number;
 }
 
 /** Largest |found − expected| with its index; value NaN, at the first such index, if any difference is NaN. */
-export function largestDifference(found: ArrayLike<number>, expected: ArrayLike<number>): Difference {
+function largestDifference(found: ArrayLike<number>, expected: ArrayLike<number>): Difference {
   sameLength("arrays", found, expected);
   const worst: Difference = { value: 0, index: found.length > 0 ? 0 : -1 };
   for (let i = 0; i < found.length; i++) {

@@ -24,12 +24,12 @@ export const GOLDEN_MODELS = [
 ];
 
 /** One golden tensor. */
-export type GoldenTensor =
+type GoldenTensor =
   | { dtype: "F32"; shape: number[]; data: Float32Array<ArrayBuffer> }
   | { dtype: "I32"; shape: number[]; data: Int32Array<ArrayBuffer> };
 
 /** Keys of FORMAT.md section 7. */
-export interface Tolerances {
+interface Tolerances {
   logits_abs: number;
   loss_abs: number;
   grad_abs_over_tensor_max: number;
@@ -42,7 +42,7 @@ export interface Tolerances {
 }
 
 /** golden.json of a model, as far as tests use it. */
-export interface GoldenInfo {
+interface GoldenInfo {
   name: string;
   model_type: string;
   tied: boolean;
@@ -86,7 +86,7 @@ export interface Golden {
 }
 
 /** A case of the optimizer golden (FORMAT.md section 8). */
-export interface OptimizerCase {
+interface OptimizerCase {
   lr_initial: number;
   weight_decay: number[];
   max_grad_norm: number | null;
@@ -99,7 +99,7 @@ export interface OptimizerCase {
 }
 
 /** A real sequence: ids, and labels that are −100 where not supervised and not shifted. */
-export interface GoldenExample {
+interface GoldenExample {
   ids: number[];
   labels: number[];
 }

@@ -2,7 +2,7 @@
 import type { Gpu } from "../engine/gpu/context.ts";
 
 /** Calls by name. */
-export interface GpuCalls {
+interface GpuCalls {
   /** Buffers, bind groups, pipelines, shader modules and layouts made. */
   created: number;
   submits: number;

@@ -4,7 +4,7 @@
 export type Factors = Readonly<Record<string, readonly (string | number | boolean)[]>>;
 
 /** One value for each setting. */
-export type Combination<F extends Factors> = { [K in keyof F]: F[K][number] };
+type Combination<F extends Factors> = { [K in keyof F]: F[K][number] };
 
 /** The pairs that a combination holds, as texts. */
 export function pairsOf(combination: Readonly<Record<string, unknown>>): string[] {

@@ -109,7 +109,7 @@ export class Machine {
   }
 }
 
-export interface Result {
+interface Result {
   code: number;
   out: string;
   err: string;

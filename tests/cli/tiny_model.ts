@@ -18,7 +18,7 @@ export interface TinyFingerprint {
 }
 
 /** Keys of four words each, all different, with responses drawn from the same words. */
-export function tinyFingerprints(count: number, seed = 1): TinyFingerprint[] {
+function tinyFingerprints(count: number, seed = 1): TinyFingerprint[] {
   const random = new Random(seed);
   const word = () => WORDS[random.nextInteger(0, WORDS.length)];
   // Each is one token of the tiny tokenizer.

@@ -3,7 +3,7 @@
 import { dirname, join } from "node:path/posix";
 
 /** One specifier in a file, as written. */
-export interface Import {
+interface Import {
   specifier: string;
   /** True if nothing of it is left at run time. */
   typeOnly: boolean;

@@ -7,7 +7,7 @@ import { GEMM_TILES } from "../../engine/ops/matmul.ts";
 type Params = Readonly<Record<string, number>>;
 
 /** One family: a kernel with some constants fixed. */
-export interface FullTile {
+interface FullTile {
   kernel: string;
   constants: TemplateConstants;
   /** In words, for the failure's message. */

@@ -16,7 +16,7 @@ export interface AttentionShape {
 }
 
 /** Softmax of one query row and head over the keys it sees. */
-export interface AttentionRow {
+interface AttentionRow {
   /** Packed index of the first key seen; the last is the query itself. */
   firstKey: number;
   probabilities: Float64Array<ArrayBuffer>;

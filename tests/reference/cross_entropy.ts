@@ -1,12 +1,12 @@
 /** Cross-entropy against labels and Kullback–Leibler divergence from given distributions (ANCHOR.md's loss). */
 
 /** The wanted token. Loss −log p[label]. */
-export interface HardTarget {
+interface HardTarget {
   label: number;
 }
 
 /** A whole distribution [V]. Loss Σ q·(log q − log p). */
-export interface SoftTarget {
+interface SoftTarget {
   probabilities: ArrayLike<number>;
 }
 
@@ -14,7 +14,7 @@ export interface SoftTarget {
  * Probabilities of k tokens and the mass of all others as one further outcome.
  * Loss Σ_k q_k·(log q_k − log p_k) + rest·(log rest − log p_rest).
  */
-export interface BucketTarget {
+interface BucketTarget {
   ids: ArrayLike<number>;
   probabilities: ArrayLike<number>;
   rest: number;
@@ -31,7 +31,7 @@ export interface TargetRow {
 }
 
 /** Sum of weight · loss over the rows. */
-export interface CrossEntropy {
+interface CrossEntropy {
   loss: number;
   /** Loss of each row before weighting [R]. */
   rowLosses: Float64Array<ArrayBuffer>;

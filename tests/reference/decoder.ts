@@ -23,7 +23,7 @@ export interface SoftRow {
 }
 
 /** Loss and gradients of one batch. */
-export interface LossAndGradients {
+interface LossAndGradients {
   /** crossEntropy + anchor. */
   loss: number;
   /** Mean over the supervised tokens of all examples; 0 if there are none. */
@@ -35,7 +35,7 @@ export interface LossAndGradients {
 }
 
 /** Every intermediate of a forward pass over packed tokens. */
-export interface DecoderTrace {
+interface DecoderTrace {
   packed: Packed;
   /** Scaled [N, C]. */
   embedding: Float64Array;

@@ -5,7 +5,7 @@ import { assertMaxAbs, maxAbs } from "../compare.ts";
  * ∂f/∂x by the central four-point stencil with step 1e-3, error O(h⁴): about 1e-11 for functions of order 1.
  * `f` reads `x`, which is changed and restored.
  */
-export function numericalGradient(x: Float64Array, f: () => number): Float64Array<ArrayBuffer> {
+function numericalGradient(x: Float64Array, f: () => number): Float64Array<ArrayBuffer> {
   const h = 1e-3;
   return Float64Array.from(x, (value, i) => {
     const at = (shift: number) => {

@@ -8,7 +8,7 @@ export interface Matrix {
 }
 
 /** Extents of C [m, n] and the summed dimension k. */
-export interface ProductShape {
+interface ProductShape {
   m: number;
   n: number;
   k: number;

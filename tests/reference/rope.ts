@@ -47,7 +47,7 @@ function llama3(frequency: number, scaling: Required<RopeScaling>): number {
 }
 
 /** How a head is rotated beside its frequencies. */
-export interface RopeHeads {
+interface RopeHeads {
   /** Dimensions of a head; the rotated ones by default, which are twice the frequencies. */
   headDim?: number;
   /** Multiplies cos and sin; 1 by default. */

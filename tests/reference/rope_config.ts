@@ -15,7 +15,7 @@ export interface Rope {
 }
 
 /** Base, rotated dimensions, `rope_scaling`, and the context's length after and before it was extended. */
-export interface RopeSettings {
+interface RopeSettings {
   theta: number;
   rotary: number;
   scaling?: Record<string, unknown> | null;

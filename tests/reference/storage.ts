@@ -1,12 +1,12 @@
 /** bf16 storage: rounding to nearest with ties away from zero, and stochastic rounding by a hash of (key, element). */
 
 /** Bits of a float32. */
-export function bitsOf(value: number): number {
+function bitsOf(value: number): number {
   return new Uint32Array(Float32Array.of(value).buffer)[0];
 }
 
 /** The float32 of these bits. */
-export function fromBits(bits: number): number {
+function fromBits(bits: number): number {
   return new Float32Array(Uint32Array.of(bits).buffer)[0];
 }
 
@@ -17,7 +17,7 @@ export function nearestBf16(value: number): number {
 }
 
 /** 16 random bits: PCG's output function (O'Neill 2014) on element ^ key, and one more round with the key. */
-export function randomHalf(key: number, element: number): number {
+function randomHalf(key: number, element: number): number {
   let state = (Math.imul((element ^ key) >>> 0, 747796405) + 2891336453) >>> 0;
   state = Math.imul(((state >>> ((state >>> 28) + 4)) ^ state) >>> 0, 277803737) >>> 0;
   state = (((state >>> 22) ^ state) + key) >>> 0;

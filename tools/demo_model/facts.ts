@@ -2,7 +2,7 @@ import type { FactQuestion } from "../../pipeline/measure/utility_file.ts";
 import { Draw } from "./draw.ts";
 
 /** The relations of the invented facts. */
-export type Relation =
+type Relation =
   | "capital"
   | "crop"
   | "flag"

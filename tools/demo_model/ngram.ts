@@ -1,5 +1,5 @@
 /** Count models of the training text: what a transformer has to beat. */
-export interface NgramCrossEntropy {
+interface NgramCrossEntropy {
   /** Nats a token. */
   readonly unigram: number;
   readonly bigram: number;

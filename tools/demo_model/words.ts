@@ -48,7 +48,7 @@ export const WOMEN = list("Mira Anna Lena Clara Ruth Ida Nora Eva Hanna Tilda Ro
 export const MEN = list("Tom Ben Karl Otto Felix Hugo Leo Emil Jonas Peter Simon Oscar");
 
 /** Something found at a place: `trees` (many) or `cave`. */
-export interface Feature {
+interface Feature {
   readonly name: string;
   readonly plural: boolean;
 }

@@ -12,7 +12,7 @@ export interface HubRequest {
 }
 
 /** A file of the repository. */
-export interface ServedFile {
+interface ServedFile {
   content: Uint8Array<ArrayBuffer>;
   /** Large files are listed with a SHA-256 and come from the storage host. */
   isLarge: boolean;

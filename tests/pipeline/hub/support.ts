@@ -25,7 +25,7 @@ export const SMALL = {
 };
 
 /** What a test has at hand. */
-export interface Setting {
+interface Setting {
   server: HubServer;
   cacheDir: string;
   /** Downloads `model` (default the server's, main) with quick retries. */

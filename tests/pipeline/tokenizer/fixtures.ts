@@ -84,7 +84,7 @@ export const template = (before: string[], after: string[], ids: Record<string, 
   };
 };
 
-export interface FixtureOptions {
+interface FixtureOptions {
   /** Tokens the post-processor puts around a text. Default Llama 3's: BOS before. */
   before?: string[];
   after?: string[];
@@ -200,7 +200,7 @@ const whole = (model: unknown, { config = {}, ...parts }: TinyParts): TokenizerF
 });
 
 /** The 256 tokens of byte fallback. */
-export const BYTE_TOKENS = Array.from(
+const BYTE_TOKENS = Array.from(
   { length: 256 },
   (_, b) => `<0x${b.toString(16).toUpperCase().padStart(2, "0")}>`,
 );
