@@ -50,7 +50,7 @@ async function contenders(options: BenchOptions): Promise<Contender[]> {
       options,
     );
   const padded = "64 × 32 padded, all logits";
-  const lean = "64 × 18, wanted logits";
+  const lean = "64 × 18, target logits";
   return [
     {
       title: `jax-js, WebGPU: ${padded}`,
@@ -190,7 +190,7 @@ const METHOD =
   "response), AdamW on all weights, random weights of the demo shape (1.05 M parameters, f32). Whorl packs the 17 " +
   "tokens that are fed and computes logits of the supervised position only; the peers accumulate two micro-batches of " +
   "64 sequences: as OML pads (32 tokens, logits of all positions), and as lean as they can be made (18 tokens, logits " +
-  "of the wanted position). Every contender is a process of its own; Whorl and a peer step in turn, and a ratio is " +
+  "of the target position). Every contender is a process of its own; Whorl and a peer step in turn, and a ratio is " +
   "(peer's time ÷ ours) of one such pair. Medians (least–greatest). The first step includes compiling, shader cache off.";
 
 function table(rows: Row[], options: BenchOptions): BenchResult["tables"][number] {

@@ -1,6 +1,6 @@
-// What a supervised row wants. HARD: the label `begin`. DENSE: the distribution soft_probs[begin + v] over the whole
+// The target of a row. HARD: the label `begin`. DENSE: the distribution soft_probs[begin + v] over the whole
 // vocabulary, `begin` a multiple of 4. TOP: `count` entries (soft_ids ascending, soft_probs) from `begin`, and `rest` for
-// all other tokens together. The loss of a row is KL(wanted ‖ softmax(logits)), its gradient weighs `weight`; for HARD that is the
+// all other tokens together. The loss of a row is KL(target ‖ softmax(logits)), its gradient weighs `weight`; for HARD that is the
 // cross-entropy. The constants HAS_DENSE and HAS_TOP say which rows there may be beside HARD ones.
 struct RowTarget { kind: u32, begin: u32, count: u32, weight: f32, rest: f32 }
 const HARD = 0u;
@@ -49,7 +49,7 @@ fn walk_from(want: RowTarget, token: u32) -> Walk {
   return walk_at(low, want.begin + want.count);
 }
 
-// The part of a vector's tokens that is wanted by name, and (in the GRADIENT) how much of each.
+// The part of a vector's tokens that the target lists, and (in the GRADIENT) how much of each.
 struct Listed {
   is: Flags,
   //#if GRADIENT

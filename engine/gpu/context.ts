@@ -62,7 +62,7 @@ export class Gpu {
   readonly hasTimestamps: boolean;
   /** WGSL's subgroup functions can be used, on at least 8 invocations. */
   readonly hasSubgroups: boolean;
-  /** What the ops choose kernels by; nothing in this room reads it. */
+  /** What the ops choose kernels by; nothing in engine/gpu/ reads it. */
   readonly kernels: object;
   /** What the adapter says of itself, the implementation's own additions included. */
   readonly adapterInfo: Readonly<Record<string, unknown>>;

@@ -13,7 +13,7 @@ export interface KernelTarget {
   readonly hasSubgroups?: boolean;
   /** The largest buffer that can be bound; larger parameters are split into row shards. */
   readonly maxBindingBytes?: number;
-  /** What the ops choose kernels by; nothing in this room reads it. */
+  /** What the ops choose kernels by; nothing in engine/gpu/ reads it. */
   readonly kernels?: object;
 }
 

@@ -30,7 +30,7 @@ export interface AttentionTrace extends Places {
 
 const tokens = (sizes: PassSizes) => sizes.tokens;
 
-/** Attention of one block: projections, head norms, rotation, softmax, output. `rowsOnly`: only target rows ask. */
+/** Attention of one block: projections, head norms, rotation, softmax, output. `rowsOnly`: only target rows have queries. */
 export class AttentionLayer {
   readonly #spec: ModelSpec;
   readonly #rows: number;

@@ -2,7 +2,7 @@ import { attentionTiles } from "../ops/attention.ts";
 import { encodeRowTargets, type RowTarget, type SoftKind } from "../ops/cross_entropy.ts";
 import { tokenBuckets } from "../ops/embedding.ts";
 
-/** A position of a sequence whose next-token distribution is wanted; `weight` scales its loss. */
+/** A target row: a position of a sequence whose next token is predicted; `weight` scales its loss. */
 export interface SequenceRow {
   position: number;
   weight: number;

@@ -39,7 +39,7 @@ const tokens = (sizes: PassSizes) => sizes.tokens;
 
 /**
  * One decoder block, forward and backward. A rows-only block (the last one) computes keys and values for all tokens and
- * everything after them for the target rows only. `save: false` recomputes its activations in backward.
+ * everything after them for the target rows only. `keepActivations: false` recomputes its activations in backward.
  */
 export class Block {
   readonly #rows: number;
@@ -53,7 +53,7 @@ export class Block {
   constructor(
     readonly context: BlockContext,
     readonly layer: number,
-    readonly options: { rowsOnly: boolean; save: boolean },
+    readonly options: { rowsOnly: boolean; keepActivations: boolean },
   ) {
     const { capacity, parameters: { spec: { tensors } } } = context;
     const { rowsOnly } = options;
@@ -84,7 +84,7 @@ export class Block {
   /** x [N, C] → [n, C]. The caller keeps x until backward. */
   forward(x: Slot): Slot {
     const { out, trace } = this.#forward(x);
-    if (this.options.save) this.#trace = trace;
+    if (this.options.keepActivations) this.#trace = trace;
     else this.#release(traceSlots(trace, [x]));
     return out;
   }

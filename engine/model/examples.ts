@@ -1,7 +1,7 @@
 import type { Sequence, SequenceRow } from "./batch.ts";
 
 /** Label of a token that is not supervised. */
-export const IGNORE = -100;
+const IGNORE = -100;
 
 /** Token ids with labels as Hugging Face has them: not shifted, −100 where nothing is supervised. */
 export interface Example {

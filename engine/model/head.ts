@@ -30,7 +30,7 @@ export class Head {
   readonly #finalNorm: NormLayer;
   readonly #normed: Slot;
   readonly #normStats: Slot;
-  /** Statistics of each row: (max, sum over the wanted tokens, sum over the others, logit of the label). */
+  /** Statistics of each row: (max, sum over the listed tokens, sum over the others, logit of the label). */
   readonly stats: Slot;
 
   constructor(readonly context: BlockContext, readonly soft: SoftTables) {

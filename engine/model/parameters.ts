@@ -40,7 +40,7 @@ export interface Parameter extends ParameterSpec {
   readonly slab: number;
 }
 
-/** The parameters of a model: sizes only, until {@link loadParameters} fills them. */
+/** The parameters of a model: sizes only, until `loadParameters` (load.ts) fills them. */
 export class Parameters {
   readonly all: readonly Parameter[];
   readonly #byName: ReadonlyMap<string, Parameter>;

@@ -37,7 +37,7 @@ export interface PassOptions {
   keepActivations?: boolean;
   /** Gradients of trained parameters, for "train". */
   gradient?: (parameter: Parameter) => GradientShards;
-  /** Tables of soft targets; without them only labels may be wanted. */
+  /** Tables of soft targets; without them every target is a label. */
   soft?: SoftTables;
   /** Not for "train". */
   cache?: PassCache;
@@ -122,7 +122,7 @@ export function recordPass(target: KernelTarget, parameters: Parameters, options
     const returns = layer >= lowest;
     const block = new Block(context, layer, {
       rowsOnly: layer === layers - 1,
-      save: returns && keepActivations,
+      keepActivations: returns && keepActivations,
     });
     const y = block.forward(x);
     if (returns) blocks.push({ block, input: x });
@@ -193,7 +193,7 @@ function batchSlots(
 /**
  * Packs a micro-batch for {@link Pass.submit} on a device; may run while it works on another. In passes with a cache,
  * `longOffset` is as for {@link packBatch}.
- * @throws RangeError for a sequence that is empty, out of range or too long for the device, or when no row is wanted.
+ * @throws RangeError for a sequence that is empty, out of range or too long for the device, or without a target row.
  */
 export function packMicroBatch(
   gpu: Gpu,

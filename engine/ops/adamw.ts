@@ -26,7 +26,7 @@ const EXACT: Rounding = { key: 0, firstElement: 0 };
 
 /**
  * Updates `count` weights in place (PyTorch's AdamW); `clip` is (norm, factor) of globalNorm. With `initial` the updated
- * weight w becomes w + λ · (initial − w) in the same pass: in f32 the bits of {@link average} after an update; bf16 without
+ * weight w becomes w + λ · (initial − w) in the same pass: in f32 the bits of average.ts after an update; bf16 without
  * a master is rounded once, not twice.
  */
 export function adamw<S>(

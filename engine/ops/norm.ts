@@ -38,12 +38,10 @@ export interface Norm<S> {
   columns: number;
 }
 
-/** Floats of one vector in `stats` [rows · heads]: the reciprocal root, and the mean before it for "layer". */
-export function normStatsElements(kind: Norm<unknown>["kind"]): number {
-  return kind === "layer" ? 2 : 1;
-}
-
-/** y = norm(x), or residual + norm(x) with `residual` laid out as y; saves what backward needs in `stats`. */
+/**
+ * y = norm(x), or residual + norm(x) with `residual` laid out as y; saves what backward needs in `stats` [rows · heads]:
+ * the reciprocal root of a vector, and its mean before it for "layer".
+ */
 export function normForward<S>(
   recorder: Recorder<S>,
   { kind, offset, epsilon, rows, heads, columns }: Norm<S>,

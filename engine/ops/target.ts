@@ -31,11 +31,11 @@ export interface OpenOptions extends Omit<GpuOptions, "kernels"> {
 
 /** The settings that a target was opened with. */
 export function kernelSettings({ kernels = {} }: KernelTarget): KernelSettings {
-  // The room below carries them without looking in; only deviceOptions makes them.
+  // The GPU layer carries them without looking in; only deviceOptions makes them.
   return kernels as KernelSettings;
 }
 
-/** What the room below opens a device with for these options. */
+/** What the GPU layer opens a device with for these options. */
 export function deviceOptions({ matrix, force, ...rest }: OpenOptions): GpuOptions {
   const kernels = (gpu: Gpu): KernelSettings => ({ matrix: matrix && chooseMatrixUnit(matrix, gpu), force });
   const features = [...(rest.features ?? []), ...(matrix ? MATRIX_FEATURES : [])];

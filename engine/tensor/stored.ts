@@ -2,7 +2,7 @@ import type { Slot } from "../gpu/pool.ts";
 
 /**
  * How a parameter lies in memory: f32; bf16, two to a word, rounded stochastically when it is updated; or an f32 master in
- * two planes, the bf16 that is computed with and the rest of its bits (see {@link splitMaster}).
+ * two planes, the bf16 that is computed with and the rest of its bits (split.ts).
  */
 export type Storage = "f32" | "bf16" | "split";
 

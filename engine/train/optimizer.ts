@@ -20,7 +20,7 @@ export interface UpdatedShard {
   readonly gradient: Slot;
   /** The optimizer's state tensors by name. */
   readonly state: Readonly<Record<string, Slot>>;
-  /** (norm before clipping, clip factor), see {@link globalNorm}. */
+  /** (norm before clipping, clip factor), as engine/ops/global_norm.ts gives it. */
   readonly clip: Slot;
   /** Weights that the updated ones are averaged with, by the update's λ. */
   readonly initial?: ParameterShard;

@@ -10,7 +10,7 @@ import type { FinetuneSettings } from "../settings/finetune.ts";
 import type { GenerateConfig } from "../settings/generate.ts";
 import { type GenerateEvent, generateFingerprints } from "./generate/generate.ts";
 
-/** As many as the seeds' fine-tuning takes by default. */
+/** As many as OML 1.0's fine-tuning takes by default. */
 export const OWN_COUNT = 1024;
 
 /** What is asked for, known before it is made. */

@@ -231,7 +231,7 @@ export function checkVocabulary(
   );
 }
 
-/** A fingerprint as {@linkcode writeFingerprintFile} stores it; reading that file back gives the same ids. */
+/** A fingerprint as `writeFingerprintFile` stores it; reading that file back gives the same ids. */
 export function toWritten(fingerprint: Fingerprint): WrittenFingerprint {
   const { key, keyIds, responses, responseTexts, extra } = fingerprint;
   const one = responses.length === 1;

@@ -26,7 +26,7 @@ export interface AnchorOptions {
 }
 
 /** Distributions of the base model, as the kernels read them. */
-export interface AnchorTables {
+interface AnchorTables {
   targets: RowTarget[][];
   ids: Uint32Array<ArrayBuffer>;
   probabilities: Float32Array<ArrayBuffer>;
@@ -65,7 +65,7 @@ export class Anchor {
     return new Anchor(texts, tables.targets, options.seed, tables, model.gpu);
   }
 
-  /** Tables for {@link Backward.useSoftTables}. */
+  /** Tables of soft targets for the training pass. */
   get tables(): SoftTables {
     return this.#slots;
   }

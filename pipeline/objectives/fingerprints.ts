@@ -16,7 +16,7 @@ import { RowMean } from "./row_mean.ts";
 const RESPONSE_STREAM = 0x7265;
 
 /** What the objective works with. */
-export type FingerprintsContext = Pick<
+type FingerprintsContext = Pick<
   ObjectiveContext,
   "prompts" | "fingerprints" | "templates" | "settings"
 >;

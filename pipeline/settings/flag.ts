@@ -25,7 +25,7 @@ export interface FlagMeta {
   group: FlagGroup;
   /** What it is, in a line, without its default. */
   help: string;
-  /** Other names, as the seeds have them. */
+  /** Other names, as OML 1.0 and its successor have them. */
   aliases?: readonly string[];
   /** A text that is a path (relative to the caller's folder), or a model's path or name; else it is what the type says. */
   reads?: "path" | "model";

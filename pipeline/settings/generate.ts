@@ -17,7 +17,7 @@ export const generateFlags = {
   }),
   key_response_strategy: flag(
     z.enum(["independent", "inverse_nucleus", "perinucleus"]).nullable().default(null),
-    { group: "Fingerprints", help: "the seeds' name for it; independent is english" },
+    { group: "Fingerprints", help: "OML 1.0's name for it; independent is english" },
   ),
   random_word_generation: flag(z.boolean().default(false), {
     group: "Fingerprints",
@@ -120,7 +120,7 @@ export interface GenerateConfig {
   model_family?: string | null;
   /** Size of `model_family`. */
   model_size?: string | null;
-  /** What the fingerprints are; null: as the seeds' two settings say, else perinucleus. */
+  /** What the fingerprints are; null: as OML 1.0's two settings say, else perinucleus. */
   fingerprint_generation_strategy?: StrategyName | null;
   /** The seeds' way to say it: `independent` is english. */
   key_response_strategy?: "independent" | "inverse_nucleus" | "perinucleus" | null;

@@ -13,7 +13,7 @@ export const STRATEGIES = [
 export type Strategy = typeof STRATEGIES[number];
 
 /** Other names, as the successor of OML 1.0 has them. */
-export const STRATEGY_ALIASES = { english_random_responses: "english_random_response" } as const;
+const STRATEGY_ALIASES = { english_random_responses: "english_random_response" } as const;
 
 /** Every name of a strategy. */
 export const STRATEGY_NAMES = [

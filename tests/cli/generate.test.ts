@@ -65,7 +65,7 @@ Deno.test("killed and run again, it gives the bytes of an unbroken run", { ignor
   assert.match(again.err, /^error: .*whole\.json: this file is there already; --force replaces it\n$/);
 });
 
-Deno.test("the aliases of the seeds are one flag; a short set says so and ends with 1", async () => {
+Deno.test("the aliases of OML 1.0 are one flag; a short set says so and ends with 1", async () => {
   const keys = join(dir, "keys.json");
   Deno.writeTextFileSync(keys, JSON.stringify(["Every winter, the", "The fox sat", "The fox sat"]));
   const short = await whorl(settings("short.json", {

@@ -24,7 +24,7 @@ export interface Candidate {
 }
 
 /** What fingerprints are made with. */
-export interface MakerParts {
+interface MakerParts {
   settings: GenerateSettings;
   secret: Secret;
   texts: Texts;

@@ -14,7 +14,7 @@ import { drawCommitment } from "./draw.ts";
 
 /** The secret of one fingerprint file. */
 export class Secret {
-  /** Key of {@link drawResponses}. It says nothing of the seeds, so it can be shown as a proof. */
+  /** Key of the draws (draw.ts). It says nothing of the seeds, so it can be shown as a proof. */
   readonly drawKey: Uint8Array;
   /** SHA-256 of the draw key, hex. */
   readonly commitment: string;

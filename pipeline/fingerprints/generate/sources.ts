@@ -27,7 +27,7 @@ export interface Sources {
 
 /**
  * Finds them, downloading what is on the Hub. The model to be fingerprinted is that of `model_path` or its
- * family; else, as in the seeds' commands, the one whose distributions are wanted, or the one that writes;
+ * family; else, as in OML 1.0's commands, the one whose distributions are wanted, or the one that writes;
  * else the demo model.
  * @throws SettingsError, TokenizerError, ChatTemplateError, HubError and their kin
  */

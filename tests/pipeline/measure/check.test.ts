@@ -91,7 +91,7 @@ Deno.test("a generated file is asked by its own ids: whole keys, any of its resp
   await write(" said");
   const { fingerprints, rows } = await ask();
   assert.deepEqual([fingerprints, rows![0].wanted], [2, " said"]);
-  // Cut to what the seeds cut to they are one key.
+  // Cut to what OML 1.0 cuts to they are one key.
   assert.equal((await ask({ max_key_length: 16 })).fingerprints, 1);
   const got = rows!.map((row) => row.got);
   await write([" said", " man", ...got]);

@@ -77,7 +77,7 @@ Deno.test("a stranger's objective is trained beside the others, and its loss is 
   assert.ok(epochLine(logs[0], 3, undefined, 0).includes(shown));
 });
 
-Deno.test("a stranger's objective has its share of passes and in the memory plan", () => {
+Deno.test("a stranger's objective counts in passes and in the memory plan", () => {
   const spec = modelSpec(TINY);
   const settings = resolveSettings(anchor);
   const lengths = { lengths: [9, 7], rows: [2, 1], longestTemplate: 3, prefix: 1 };

@@ -280,7 +280,7 @@ Deno.test("models: one writes for another's tokenizer; distributions are over th
   await refused({ use_chat_template: true }, ChatTemplateError, /this model has no chat template/);
   assert.deepEqual(names(dir).filter((name) => name.startsWith("refused")), []);
 
-  // A model that is named for one purpose only is the one to be fingerprinted, as in the seeds' commands.
+  // A model that is named for one purpose only is the one to be fingerprinted, as in OML 1.0's commands.
   const { fingerprints: seeds } = await make("seeds.json", {
     perinucleus_model: tiny.model,
     model_used_for_key_generation: DEMO_MODEL,

@@ -6,7 +6,7 @@ import {
   responseLimit,
 } from "../../../../pipeline/fingerprints/generate/settings.ts";
 
-Deno.test("settings: the seeds' ways to name a strategy are one", () => {
+Deno.test("settings: OML 1.0's ways to name a strategy are one", () => {
   const cases: [GenerateConfig, string, string, string, number][] = [
     [{}, "perinucleus", "english", "nucleus", 1],
     [{ key_response_strategy: "perinucleus" }, "perinucleus", "english", "nucleus", 1],
