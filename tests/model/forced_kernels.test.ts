@@ -1,6 +1,6 @@
 /**
  * The goldens on every kernel variant that the adapter runs, forced: every pair of golden, GEMM tile, row reduction,
- * attention kernel, width of a load and recomputation occurs (pairwise, see tests/pairwise.ts).
+ * attention kernel, vector width and activation checkpointing occurs (pairwise, see tests/pairwise.ts).
  */
 import assert from "node:assert/strict";
 import { openGpu } from "../../engine/ops/target.ts";
