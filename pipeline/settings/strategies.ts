@@ -38,11 +38,8 @@ export const RESPONSE_STRATEGIES = ["english", "random_word", "english_random_re
  */
 export type ResponseStrategy = typeof RESPONSE_STRATEGIES[number];
 
-/** Every name of a way to take a response: `stored` is what a file made by a nucleus strategy asks for. */
-export const RESPONSE_STRATEGY_NAMES = ["stored", ...STRATEGY_NAMES] as const;
-
-/** See {@linkcode RESPONSE_STRATEGY_NAMES}. */
-export type ResponseStrategyName = typeof RESPONSE_STRATEGY_NAMES[number];
+/** Every name of a way to take a response; a file that a nucleus strategy made is `stored`. */
+export type ResponseStrategyName = "stored" | StrategyName;
 
 /** How responses are taken from a file whose fingerprints were made like this. */
 export function responseStrategy(strategy: Strategy): ResponseStrategy {
@@ -50,6 +47,6 @@ export function responseStrategy(strategy: Strategy): ResponseStrategy {
 }
 
 /** Any name, giving how a response is taken. */
-export const responseStrategySchema = z.enum(RESPONSE_STRATEGY_NAMES).transform((name): ResponseStrategy =>
-  name === "stored" ? name : responseStrategy(strategySchema.parse(name))
-);
+export const responseStrategySchema = z.enum(["stored", ...STRATEGY_NAMES]).transform((
+  name,
+): ResponseStrategy => name === "stored" ? name : responseStrategy(strategySchema.parse(name)));
