@@ -15,9 +15,13 @@ export class Slot {
 
   constructor(public bytes: number, readonly label: string) {}
 
-  /** The buffer. @throws TypeError before {@link Slot.realize}. */
+  /** The buffer. @throws TypeError before {@link Slot.realize} and after {@link Slot.dispose}. */
   get buffer(): GPUBuffer {
-    if (!this.#buffer) throw new TypeError(`slot "${this.label}" has no buffer yet`);
+    if (!this.#buffer) {
+      throw new TypeError(
+        this.#gpu ? `the buffer "${this.label}" was freed` : `the buffer "${this.label}" was not made yet`,
+      );
+    }
     return this.#buffer;
   }
 

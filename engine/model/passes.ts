@@ -42,11 +42,13 @@ export class Passes {
   /** Activations of whichever pass runs. */
   readonly arena: Pool = new Pool();
   readonly #growing = new Map<PassKind, GrowingPass>();
+  #isDisposed = false;
 
   constructor(readonly gpu: Gpu, readonly parameters: Parameters, readonly maxTokens: number) {}
 
-  /** Records a pass on the shared memory; the caller disposes of it. */
+  /** Records a pass on the shared memory; the caller disposes of it. @throws TypeError after {@link Passes.dispose}. */
   record(options: Omit<PassOptions, "arena">): Pass {
+    if (this.#isDisposed) throw new TypeError("the model was disposed of");
     return Pass.record(this.gpu, this.parameters, { ...options, arena: this.arena });
   }
 
@@ -94,6 +96,7 @@ export class Passes {
   }
 
   dispose(): void {
+    this.#isDisposed = true;
     for (const growing of this.#growing.values()) growing.release();
   }
 }

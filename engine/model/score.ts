@@ -1,5 +1,5 @@
 import { NAN_TOKEN } from "../ops/argmax.ts";
-import { type Example, exampleSequences } from "./examples.ts";
+import { countSupervised, type Example, exampleSequences } from "./examples.ts";
 import type { Passes } from "./passes.ts";
 
 /** What the model said at one supervised position. */
@@ -12,12 +12,12 @@ export interface ScoredRow {
 
 /** What the model says at each supervised position of examples, in order, one list an example. */
 export async function score(passes: Passes, examples: readonly Example[]): Promise<ScoredRow[][]> {
+  if (!countSupervised(examples)) return examples.map(() => []);
   const sequences = examples.flatMap((example, index) => {
     const [sequence] = exampleSequences([example], 1);
     return sequence ? [{ ...sequence, index }] : [];
   });
   const out: ScoredRow[][] = examples.map(() => []);
-  if (!sequences.length) return out;
   const { pass, batches } = passes.schedule("score", sequences);
   for (const batch of batches) {
     const packed = pass.pack(batch);

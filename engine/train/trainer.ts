@@ -89,6 +89,7 @@ export class Trainer {
   #steps = 0;
   /** A step was submitted whose result is not asked for yet. */
   #isPending = false;
+  #isDisposed = false;
 
   /**
    * @throws RangeError for an option that is out of range, or a model of which nothing is trained; OutOfMemoryError.
@@ -164,6 +165,7 @@ export class Trainer {
     if (this.#steps >= options.totalSteps) {
       throw new RangeError(`all ${options.totalSteps} steps of this Trainer are done`);
     }
+    if (this.#isDisposed) throw new TypeError("the Trainer was disposed of");
     if (this.#isPending) throw new TypeError(`the result of step ${this.#steps} was not asked for`);
     if (average !== undefined) {
       checkLambda(average);
@@ -294,6 +296,7 @@ export class Trainer {
   }
 
   dispose(): void {
+    this.#isDisposed = true;
     this.#clip.dispose();
     this.#update.dispose();
     this.#readback.dispose();

@@ -43,6 +43,8 @@ export async function makeOwnFingerprints(
   hooks: { gpu: Gpu; signal?: AbortSignal; onEvent?: (event: GenerateEvent) => void },
 ): Promise<string> {
   const folder = join(outputDir, "generated");
+  // The mode would be that of every folder made on the way.
+  await attempt(outputDir, () => Deno.mkdir(outputDir, { recursive: true }));
   await attempt(folder, () => Deno.mkdir(folder, { recursive: true, mode: 0o700 }));
   const path = join(folder, `${identity.slice(0, 16)}.json`);
   if (await Deno.stat(path).then(({ isFile }) => isFile, () => false)) return path;

@@ -233,5 +233,11 @@ export function resolveSettings(config: FinetuneConfig): FinetuneSettings {
       "benign_data_file_path: nothing of it would be used with a benign_proportion of 0 (recipe scalable has 0.25)",
     );
   }
+  const { anchor_strength, anchor_batch, anchor_samples } = settings;
+  if (anchor_strength > 0 && anchor_batch > anchor_samples && parsed.anchor_batch !== undefined) {
+    throw new SettingsError(
+      `anchor_batch: expected at most the ${anchor_samples} of anchor_samples, found ${anchor_batch}`,
+    );
+  }
   return Object.freeze(settings);
 }

@@ -95,7 +95,7 @@ Deno.test("pool: the tightest free slot, else the largest made larger, else a ne
   const d = pool.acquire(1, "d");
   assert.deepEqual(pool.slots, [a, b, c, d]);
   assert.equal(pool.totalBytes, 112 + 400 + 208 + 16);
-  assert.throws(() => d.buffer, { name: "TypeError", message: 'slot "d" has no buffer yet' });
+  assert.throws(() => d.buffer, { name: "TypeError", message: 'the buffer "d" was not made yet' });
 });
 
 Deno.test("memory: the plan's total is what realizing it allocates, and disposing gives it back", async () => {

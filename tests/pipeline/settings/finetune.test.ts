@@ -113,3 +113,13 @@ Deno.test("the learning rate falls with the width", () => {
   assert.equal(learningRateFor(128), 2e-3);
   assert.equal(learningRateFor(4096), 2e-3 / 32);
 });
+
+Deno.test("more anchor texts a step than there are is an error where both are chosen", () => {
+  assert.throws(() => resolveSettings({ anchor_samples: 16, anchor_batch: 17 }), {
+    name: "SettingsError",
+    message: "anchor_batch: expected at most the 16 of anchor_samples, found 17",
+  });
+  assert.throws(() => resolveSettings({ anchor_batch: 129 }), { message: /at most the 128 .* found 129$/ });
+  assert.equal(resolveSettings({ anchor_samples: 16 }).anchor_samples, 16);
+  assert.equal(resolveSettings({ anchor_batch: 129, anchor_strength: 0 }).anchor_batch, 129);
+});
