@@ -50,6 +50,7 @@ export class LanguageModel extends Model {
     return await nextTokenProbabilities(this, sequences);
   }
 
+  /** Frees all GPU memory, the gradients' too, and closes the checkpoint. */
   override dispose(): void {
     this.#training?.dispose();
     super.dispose();

@@ -7,6 +7,7 @@ export type WebGpu = GPU;
 
 /** How to open a GPU. With `device`, that device is used as it is and `powerPreference` is ignored. */
 export interface GpuOptions {
+  /** Which adapter to ask for where there are several. Default "high-performance". */
   powerPreference?: GPUPowerPreference;
   /** A device of any WebGPU implementation; the caller keeps ownership. */
   device?: GPUDevice;
@@ -18,17 +19,26 @@ export interface GpuOptions {
   features?: readonly string[];
   /** Lowers limits of the device, to see how the program behaves on a smaller one. */
   limits?: Partial<GpuLimits>;
-  /** What the ops choose kernels by, made of the open device; may throw GpuUnavailableError. */
+  /**
+   * What the ops choose kernels by, made of the open device; may throw GpuUnavailableError.
+   * @internal
+   */
   kernels?: (gpu: Gpu) => object;
 }
 
 /** The limits that the engine plans with. */
 export interface GpuLimits {
+  /** Bytes of a buffer. */
   maxBufferSize: number;
+  /** Bytes of a buffer that a kernel sees at once. */
   maxStorageBufferBindingSize: number;
+  /** Workgroups of a dispatch along each of its dimensions. */
   maxComputeWorkgroupsPerDimension: number;
+  /** Invocations of a workgroup. */
   maxComputeInvocationsPerWorkgroup: number;
+  /** Bytes of memory that the invocations of a workgroup share. */
   maxComputeWorkgroupStorageSize: number;
+  /** Storage buffers of a kernel. */
   maxStorageBuffersPerShaderStage: number;
 }
 
@@ -52,23 +62,37 @@ export interface PipelineEntry {
 /** A kernel is compiled once for a device, however often that is injected. */
 const devicePipelines = new WeakMap<GPUDevice, Map<string, PipelineEntry>>();
 
-/** A device with its limits, its pipeline cache, its memory account and its errors. */
+/**
+ * An open GPU: what it is, what it allows, how much of its memory is taken, and the errors it reports. Models are loaded
+ * into it; whoever opened it disposes of it, after what lives there.
+ */
 export class Gpu {
   /** Name of the adapter as its driver gives it. */
   readonly name: string;
   /** A software rasteriser: other kernel variants are faster there, and device memory is host memory. */
   readonly isSoftware: boolean;
+  /** The device's limits, or the lower ones that it was opened with. */
   readonly limits: Readonly<GpuLimits>;
+  /** Kernels can be timed (feature `timestamp-query`). */
   readonly hasTimestamps: boolean;
   /** WGSL's subgroup functions can be used, on at least 8 invocations. */
   readonly hasSubgroups: boolean;
-  /** What the ops choose kernels by; nothing in engine/gpu/ reads it. */
+  /**
+   * What the ops choose kernels by; nothing in engine/gpu/ reads it.
+   * @internal
+   */
   readonly kernels: object;
   /** What the adapter says of itself, the implementation's own additions included. */
   readonly adapterInfo: Readonly<Record<string, unknown>>;
-  /** Sees every dispatch of this GPU as it is encoded; for benchmarks and tests. */
+  /**
+   * Sees every dispatch of this GPU as it is encoded; for benchmarks and tests.
+   * @internal
+   */
   onDispatch: ((variant: KernelVariant, launch: Launch) => void) | undefined;
-  /** Compiled pipelines of the device by variant key. Only engine/gpu/ uses it. */
+  /**
+   * Compiled pipelines of the device by variant key. Only engine/gpu/ uses it.
+   * @internal
+   */
   readonly pipelines: Map<string, PipelineEntry>;
   #allocatedBytes = 0;
   #peakBytes = 0;
@@ -78,7 +102,10 @@ export class Gpu {
   #pending: Promise<void>[] = [];
   readonly #onDispose: () => void;
 
-  /** `enables`: WGSL extensions that a kernel using them must enable. */
+  /**
+   * {@link openGpu} opens one. `enables`: WGSL extensions that a kernel using them must enable.
+   * @internal
+   */
   constructor(
     readonly device: GPUDevice,
     info: GPUAdapterInfo | undefined,
@@ -153,6 +180,7 @@ export class Gpu {
   /**
    * Runs `create` inside error scopes; an error of any kind is thrown by the next {@link Gpu.check}. `explain` may
    * add what is known of a validation error.
+   * @internal
    */
   guard<T>(
     what: string,
@@ -193,12 +221,18 @@ export class Gpu {
     this.throwIfFailed();
   }
 
-  /** Throws the first error that is already known. */
+  /**
+   * Throws the first error that is already known.
+   * @internal
+   */
   throwIfFailed(): void {
     if (this.#failure) throw this.#failure.error;
   }
 
-  /** Throws what made a WebGPU promise reject with `error`: the first failure, or that error itself. */
+  /**
+   * Throws what made a WebGPU promise reject with `error`: the first failure, or that error itself.
+   * @internal
+   */
   async throwCause(error: unknown): Promise<never> {
     // A lost device rejects what is pending before it reports the loss.
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -230,6 +264,7 @@ export class Gpu {
   /**
    * Creates a buffer of `bytes` (rounded up to 16) and counts it.
    * @throws OutOfMemoryError when `bytes` is over the device's buffer limit.
+   * @internal
    */
   createBuffer(bytes: number, label: string, usage: GPUBufferUsageFlags = storageUsage()): GPUBuffer {
     const size = Math.max(16, Math.ceil(bytes / 16) * 16);
@@ -249,13 +284,19 @@ export class Gpu {
     return buffer;
   }
 
-  /** Frees a buffer made by {@link Gpu.createBuffer}. */
+  /**
+   * Frees a buffer made by {@link Gpu.createBuffer}.
+   * @internal
+   */
   destroyBuffer(buffer: GPUBuffer): void {
     this.#allocatedBytes -= buffer.size;
     buffer.destroy();
   }
 
-  /** Writes host data to a storage buffer. `data` must be a multiple of 4 bytes long. */
+  /**
+   * Writes host data to a storage buffer. `data` must be a multiple of 4 bytes long.
+   * @internal
+   */
   write(buffer: GPUBuffer, data: ArrayBufferView<ArrayBuffer>, byteOffset = 0): void {
     // Views other than Uint8Array kill one WebGPU implementation (Float16Array), so every view goes as bytes.
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
@@ -267,6 +308,7 @@ export class Gpu {
     this.#onDispose();
   }
 
+  /** {@link Gpu.dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

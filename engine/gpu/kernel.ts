@@ -8,14 +8,24 @@ export type { Kernel, KernelVariant };
 /** Names taken: pipelines are cached by name. */
 const names = new Set<string>();
 
+/** What {@link defineKernel} makes a kernel of. */
+export interface KernelDefinition {
+  /** Name of the kernel and of its entry point; unique in the process. */
+  name: string;
+  /** What errors call the source. */
+  file: string;
+  /** WGSL, with directives of Whorl's templates (`//#if`, `//#unroll`, `//#include`). */
+  source: string;
+  /** Text by the names that `//#include` uses. */
+  includes?: Readonly<Record<string, string>> | undefined;
+}
+
 /**
  * Declares a kernel. `source` is a WGSL template with one entry point `name`; constants given to
  * {@link Kernel.variant} become WGSL `const`s (numbers as u32, booleans as bool) and drive `//#if` and `//#unroll`.
  * @throws TypeError when the name is taken.
  */
-export function defineKernel(
-  definition: { name: string; file: string; source: string; includes?: Readonly<Record<string, string>> },
-): Kernel {
+export function defineKernel(definition: KernelDefinition): Kernel {
   if (names.has(definition.name)) {
     throw new TypeError(`kernel "${definition.name}" is defined twice; pipelines are cached by name`);
   }

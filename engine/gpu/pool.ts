@@ -13,6 +13,7 @@ export class Slot {
   #buffer: GPUBuffer | undefined;
   #gpu: Gpu | undefined;
 
+  /** A place for `bytes` bytes; errors of the device show `label`. */
   constructor(public bytes: number, readonly label: string) {}
 
   /** The buffer. @throws TypeError before {@link Slot.realize} and after {@link Slot.dispose}. */
@@ -25,6 +26,7 @@ export class Slot {
     return this.#buffer;
   }
 
+  /** Whether there is a buffer. */
   get isRealized(): boolean {
     return this.#buffer !== undefined;
   }
@@ -39,6 +41,7 @@ export class Slot {
     return this;
   }
 
+  /** Frees the buffer, if there is one. */
   dispose(): void {
     if (this.#buffer) this.#gpu!.destroyBuffer(this.#buffer);
     this.#buffer = undefined;

@@ -2,8 +2,11 @@ import type { Gpu } from "./context.ts";
 
 /** One dispatch; times in milliseconds, `begin` from the first one's. */
 export interface KernelSpan {
+  /** The kernel's name. */
   name: string;
+  /** When it began, in milliseconds from the first dispatch's beginning. */
   begin: number;
+  /** How long it took. */
   milliseconds: number;
   /** Floating-point operations, for matrix products; else 0. */
   flops: number;

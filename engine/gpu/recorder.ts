@@ -43,7 +43,7 @@ const UNIFORM_STRIDE = 256;
 const WORK_PER_SUBMIT = { software: 8e9, hardware: 5e12 };
 
 /**
- * Records dispatches once; {@link Recording.run} re-encodes them for each step's sizes `S`. Nothing here touches a
+ * Records dispatches once; `Recording.run` re-encodes them for each step's sizes `S`. Nothing here touches a
  * device, so recording alone gives the memory plan.
  */
 export class Recorder<S> {
@@ -54,12 +54,24 @@ export class Recorder<S> {
   /**
    * `target` decides between kernel variants; a {@link Gpu} is one, a literal does for a plan. A `pool` of other recordings
    * is shared with them, see {@link Pool}.
+   * @internal
    */
-  constructor(readonly target: KernelTarget, readonly pool: Pool = new Pool()) {
+  constructor(
+    /** What kernel variants are chosen by. */
+    readonly target: KernelTarget,
+    /**
+     * Memory of what is recorded.
+     * @internal
+     */
+    readonly pool: Pool = new Pool(),
+  ) {
     pool.begin();
   }
 
-  /** What is recorded from here on, up to the next call, can be run apart: see {@link Recording.segments}. */
+  /**
+   * What is recorded from here on, up to the next call, can be run apart: see {@link Recording.segments}.
+   * @internal
+   */
   segment(name: string): void {
     this.#segments.push({ name, first: this.#dispatches.length });
   }
@@ -106,22 +118,34 @@ export class Recorder<S> {
     this.#dispatches.push({ variant, bindings: list, launch, work });
   }
 
-  /** Device memory that {@link Recorder.finish} takes beside the pool: the params of all dispatches. */
+  /**
+   * Device memory that {@link Recorder.finish} takes beside the pool: the params of all dispatches.
+   * @internal
+   */
   get paramsBytes(): number {
     return this.#dispatches.length * UNIFORM_STRIDE;
   }
 
-  /** Device memory that {@link Recorder.finish} takes where nothing else shares the pool. */
+  /**
+   * Device memory that {@link Recorder.finish} takes where nothing else shares the pool.
+   * @internal
+   */
   get memoryBytes(): number {
     return this.pool.totalBytes + this.paramsBytes;
   }
 
-  /** The variants recorded so far. */
+  /**
+   * The variants recorded so far.
+   * @internal
+   */
   get variants(): KernelVariant[] {
     return this.#dispatches.map(({ variant }) => variant);
   }
 
-  /** Creates buffers, pipelines and bind groups. */
+  /**
+   * Creates buffers, pipelines and bind groups.
+   * @internal
+   */
   finish(gpu: Gpu): Recording<S> {
     return new Recording(gpu, this.pool, this.#dispatches, this.#segments);
   }

@@ -18,7 +18,9 @@ interface Line {
 
 /** One line of expanded WGSL came from `file`:`number`. */
 export interface ExpandedSource {
+  /** WGSL without directives. */
   code: string;
+  /** Where each of its lines comes from; lines count from 1. */
   origin: { file: string; number: number }[];
 }
 

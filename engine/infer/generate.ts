@@ -13,11 +13,13 @@ export interface GenerateOptions extends Partial<Sampling> {
   maxNewTokens: number;
   /** Text i is drawn with (seed, firstIndex + i) and its place, whatever else is in the batch. Default 0. */
   seed?: number;
+  /** Index of the first prompt, so that a batch can be a part of a larger one. Default 0. */
   firstIndex?: number;
   /** Numbers in [0, 1) by index and place, instead of those of `seed`. */
   random?: (index: number, place: number) => number;
   /** Ids that end a text; default those of the model's generation_config.json or config.json, [] is none. */
   stop?: readonly number[];
+  /** Stops between two tokens; the promise rejects with the signal's reason. */
   signal?: AbortSignal;
 }
 

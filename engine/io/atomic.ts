@@ -3,7 +3,9 @@ import { withFileSizeSignal } from "./file_size_signal.ts";
 
 /** A file or folder that could not be written; `code` is "ENOSPC", "EFBIG", … where the system gave one. */
 export class FileWriteError extends Error {
+  /** Always "FileWriteError". */
   override readonly name = "FileWriteError";
+  /** `reason` is what the system said, for a person. */
   constructor(
     readonly path: string,
     readonly reason: string,

@@ -20,12 +20,14 @@ const MAX_BYTES = 64 * 2 ** 20;
 
 /** A JSON file that is missing, unreadable or malformed; the message names the file and the place. */
 export class JsonFileError extends Error {
+  /** Always "JsonFileError". */
   override readonly name = "JsonFileError";
   /** From 1, where a place in the file is at fault. */
   readonly line?: number;
   /** From 1, in UTF-16 units. */
   readonly column?: number;
 
+  /** `reason` is the message without the path; `options` have the place. */
   constructor(
     readonly path: string,
     readonly reason: string,

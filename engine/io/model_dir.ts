@@ -15,7 +15,9 @@ export { JsonFileError } from "./json.ts";
 
 /** A Hugging Face model folder that can't be read or can't be saved where asked. */
 export class ModelDirError extends Error {
+  /** Always "ModelDirError". */
   override readonly name = "ModelDirError";
+  /** `reason` is the message without the folder. */
   constructor(readonly dir: string, readonly reason: string, options?: ErrorOptions) {
     super(`${dir}: ${reason}`, options);
   }

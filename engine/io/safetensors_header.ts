@@ -3,7 +3,9 @@ import { describeJson, isJsonObject, JsonFileError, parseJson } from "./json.ts"
 
 /** A safetensors file or index that is missing, malformed or inconsistent. `path` is the file. */
 export class SafetensorsError extends Error {
+  /** Always "SafetensorsError". */
   override readonly name = "SafetensorsError";
+  /** `reason` is the message without the path. */
   constructor(readonly path: string, readonly reason: string, options?: ErrorOptions) {
     super(`${path}: ${reason}`, options);
   }

@@ -33,9 +33,13 @@ export interface WeightFiles<T extends TensorHead> {
 
 /** How far a save is; bytes count tensor data of all files. */
 export interface SaveProgress {
+  /** The file being written. */
   file: string;
+  /** The tensor being written, by its name in the checkpoint. */
   tensor: string;
+  /** Bytes written. */
   bytesDone: number;
+  /** Bytes of all files. */
   bytesTotal: number;
 }
 

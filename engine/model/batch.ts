@@ -4,14 +4,19 @@ import { tokenBuckets } from "../ops/embedding.ts";
 
 /** A target row: a position of a sequence whose next token is predicted; `weight` scales its loss. */
 export interface SequenceRow {
+  /** Index in the sequence's `ids`, from 0; the token after it is predicted. */
   position: number;
+  /** Factor of its loss in the step's: 1 / n over all n rows gives the mean. */
   weight: number;
+  /** What the distribution is compared with. */
   target: RowTarget;
 }
 
 /** One sequence of token ids, unpadded, with its target rows in ascending order of position. */
 export interface Sequence {
+  /** Token ids, with BOS where the model wants one. */
   ids: readonly number[];
+  /** The positions that count; may be none. */
   rows: readonly SequenceRow[];
   /** Where earlier tokens of it are, for passes with a cache; `ids` and `rows` are then of the new ones. */
   cached?: CachedTokens;
@@ -174,7 +179,9 @@ function checkSequence({ ids, rows }: Sequence, index: number, vocabulary: numbe
 
 /** How many tokens and rows a pass holds. */
 export interface PassCapacity {
+  /** Tokens of all sequences of a micro-batch. */
   tokens: number;
+  /** Wanted rows of all sequences of a micro-batch. */
   rows: number;
 }
 

@@ -1,11 +1,13 @@
 import type { Sequence, SequenceRow } from "./batch.ts";
 
 /** Label of a token that is not supervised. */
-const IGNORE = -100;
+export const IGNORE: number = -100;
 
 /** Token ids with labels as Hugging Face has them: not shifted, −100 where nothing is supervised. */
 export interface Example {
+  /** Token ids of the whole text, with BOS where the model wants one. */
   ids: readonly number[];
+  /** As many labels: the token itself where it is to be learned, else −100. The first is never predicted. */
   labels: readonly number[];
 }
 

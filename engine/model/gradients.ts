@@ -11,6 +11,7 @@ export class Gradients {
   /** Without a device only sizes are kept, for planning. */
   constructor(readonly gpu?: Gpu) {}
 
+  /** The gradient of a parameter, by its row shards. */
   of({ name, shards }: Parameter): GradientShards {
     let gradients = this.#byName.get(name);
     if (!gradients) {
@@ -23,6 +24,7 @@ export class Gradients {
     return gradients;
   }
 
+  /** Bytes of all gradients made so far. */
   get totalBytes(): number {
     return [...this.#byName.values()].flat().reduce(
       (sum, { gradient }) => sum + roundedBytes(gradient.bytes),
@@ -41,6 +43,7 @@ export class Gradients {
     return out;
   }
 
+  /** Frees all gradients. */
   dispose(): void {
     for (const shards of this.#byName.values()) for (const { gradient } of shards) gradient.dispose();
     this.#byName.clear();

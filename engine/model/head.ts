@@ -19,7 +19,9 @@ export const VOCABULARY_CHUNK = 8192;
 export interface SoftTables {
   /** Kinds of targets that point into them. */
   kinds: readonly SoftKind[];
+  /** Token ids of distributions that list some tokens only, u32. */
   ids: Slot;
+  /** Probabilities, f32: a whole distribution, or those of the tokens listed. */
   probabilities: Slot;
 }
 

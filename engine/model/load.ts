@@ -7,7 +7,9 @@ import type { Parameter, Parameters, ParameterShard } from "./parameters.ts";
 
 /** A checkpoint lacks a parameter, or has it with another shape or dtype than the config asks for. */
 export class CheckpointMismatchError extends Error {
+  /** Always "CheckpointMismatchError". */
   override name = "CheckpointMismatchError";
+  /** `tensor` is the parameter's name in the checkpoint. */
   constructor(readonly tensor: string, message: string) {
     super(`tensor "${tensor}" ${message}`);
   }
@@ -15,7 +17,9 @@ export class CheckpointMismatchError extends Error {
 
 /** How far loading is; bytes count the checkpoint's parameters as stored. */
 export interface LoadProgress {
+  /** Bytes in GPU memory. */
   bytesDone: number;
+  /** Bytes of all parameters. */
   bytesTotal: number;
 }
 

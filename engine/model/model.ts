@@ -42,17 +42,37 @@ function storedDtype(spec: ModelSpec, { tensors }: Checkpoint): StorageOptions["
   return matrices.every(({ name }) => tensors.get(name)?.dtype === "BF16") ? "bf16" : "f32";
 }
 
-/** A decoder-only language model in GPU memory: its weights, and what is computed with them. */
+/**
+ * A decoder-only language model in GPU memory: its weights, and what is computed with them. Whoever loaded it disposes of
+ * it, before its GPU.
+ */
 export class Model {
+  /**
+   * The passes that compute without gradients.
+   * @internal
+   */
   readonly passes: Passes;
   /** True once the weights differ from the checkpoint's. */
   modified = false;
 
-  /** Use {@link Model.load}. */
+  /**
+   * Use {@link Model.load}.
+   * @internal
+   */
   constructor(
+    /** Where the model lies; the caller's. */
     readonly gpu: Gpu,
+    /**
+     * The folder it was loaded from, with its checkpoint open.
+     * @internal
+     */
     readonly source: ModelDir,
+    /**
+     * The weights.
+     * @internal
+     */
     readonly parameters: Parameters,
+    /** How it was loaded; what was not given, by its default. */
     readonly options: LoadedOptions,
   ) {
     this.passes = new Passes(gpu, parameters, options.maxTokens);
@@ -61,7 +81,10 @@ export class Model {
   /**
    * Loads config.json and the safetensors of a Hugging Face folder. Matrices are kept as `dtype` says: f32 (default), or
    * bf16 with f32 masters in two planes, or bf16 alone (`master: "none"`), whose updates are rounded stochastically.
-   * @throws ConfigError, SafetensorsError, CheckpointMismatchError or OutOfMemoryError.
+   * `onProgress` is told how many bytes of the parameters are there.
+   * @throws ModelDirError, JsonFileError or ConfigError for a folder or config.json that can't be used
+   * @throws SafetensorsError or CheckpointMismatchError for weights that are malformed or not the config's
+   * @throws OutOfMemoryError where the device can't hold it
    */
   static async load<M extends Model>(
     this: new (...parts: ConstructorParameters<typeof Model>) => M,
@@ -100,13 +123,17 @@ export class Model {
     return this.parameters.all.map(({ name }) => name);
   }
 
-  /** A parameter's f32 master, row-major in Hugging Face's layout. @throws RangeError for an unknown name. */
+  /**
+   * A copy of a parameter: its f32 master, flat and row-major in Hugging Face's layout ([out, in] of a linear layer).
+   * @throws RangeError for an unknown name.
+   */
   async parameter(name: string): Promise<Float32Array> {
     return await readParameter(this.gpu, this.parameters.get(name));
   }
 
   /**
-   * Logits of every position: one [T·V] array a sequence, row-major.
+   * Logits of every position: one [T·V] array a sequence of T tokens, row-major; row t is the distribution of the token
+   * after token t, before the softmax.
    * @throws RangeError for an empty sequence or a token outside the vocabulary.
    */
   async logits(sequences: readonly (readonly number[])[]): Promise<Float32Array[]> {
@@ -136,8 +163,9 @@ export class Model {
 
   /**
    * Writes a Hugging Face folder with the present weights: the checkpoint's own tensor names and dtypes, and every other
-   * file of the source folder.
-   * @throws FileWriteError or RangeError; nothing half-written stays.
+   * file of the source folder. Nothing half-written stays.
+   * @throws RangeError for the folder that the model was loaded from, or a weight too large for its 16-bit type
+   * @throws ModelDirError where the folder is there and `overwrite` is not set; FileWriteError; the signal's reason
    */
   async save(dir: string, options: SaveModelDirOptions = {}): Promise<void> {
     await saveParameters(this.gpu, this.parameters, this.source, dir, options);
@@ -150,6 +178,7 @@ export class Model {
     this.source.checkpoint.close();
   }
 
+  /** {@link Model.dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

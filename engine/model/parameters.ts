@@ -22,7 +22,9 @@ export interface ParameterOptions extends StorageOptions {
 
 /** A row shard of a parameter: whole buffers of its own. */
 export interface ParameterShard extends RowShard, Stored {
+  /** Index of its first element in the parameter. */
   readonly firstElement: number;
+  /** Its elements. */
   readonly count: number;
 }
 
@@ -30,11 +32,15 @@ export interface ParameterShard extends RowShard, Stored {
 export interface Parameter extends ParameterSpec {
   /** Position in {@link Parameters.all}. */
   readonly index: number;
+  /** Elements: the product of `shape`. */
   readonly count: number;
   /** Elements of a row: the last extent, or 1 for a vector. */
   readonly columns: number;
+  /** How it lies in memory. */
   readonly storage: Storage;
+  /** Whether it has a gradient and is updated. */
   readonly trainable: boolean;
+  /** Its rows in order; one shard unless it exceeds the largest binding. */
   readonly shards: readonly ParameterShard[];
   /** Elements of a slab, see {@link slabRows}. */
   readonly slab: number;

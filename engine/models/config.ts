@@ -1,6 +1,8 @@
 /** A config.json field is missing, of the wrong type, or asks for something that is not supported; `field` names it. */
 export class ConfigError extends Error {
+  /** Always "ConfigError". */
   override name = "ConfigError";
+  /** `field` is the field's name, with those of the objects that it lies in before it. */
   constructor(readonly field: string, message: string) {
     super(`config.json: "${field}" ${message}`);
   }

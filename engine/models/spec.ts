@@ -4,11 +4,17 @@ export interface ModelSpec {
   readonly family: string;
   /** V, C, number of blocks, H, K, D, F. */
   readonly vocabulary: number;
+  /** C, numbers that a token is between blocks (`hidden_size`). */
   readonly width: number;
+  /** Blocks (`num_hidden_layers`). */
   readonly layers: number;
+  /** H, heads of queries (`num_attention_heads`). */
   readonly heads: number;
+  /** K, heads of keys and values, a divisor of H (`num_key_value_heads`). */
   readonly kvHeads: number;
+  /** D, numbers of a head. */
   readonly headDim: number;
+  /** F, width inside the MLP (`intermediate_size`). */
   readonly feedForward: number;
   /** Settings of every norm of the model. */
   readonly norm: NormSettings;
@@ -30,16 +36,21 @@ export interface ModelSpec {
   readonly windows: readonly (number | null)[];
   /** Rotary embeddings that the blocks use, and which one each block uses (an index of `ropes`). */
   readonly ropes: readonly RopeSpec[];
+  /** Index of `ropes`, by block. */
   readonly ropeOfBlock: readonly number[];
   /** The head is the embedding matrix. */
   readonly tied: boolean;
+  /** Most tokens of a sequence that the model was made for (`max_position_embeddings`). */
   readonly maxPositions: number;
+  /** What the parameters are called in the checkpoint. */
   readonly tensors: ModelTensors;
 }
 
 /** RMSNorm: y = n·(offset + weight), n = x / √(mean(x²) + ε). LayerNorm: n = (x − mean) / √(var + ε), plus a bias. */
 export interface NormSettings {
+  /** Which of the two. */
   readonly kind: "rms" | "layer";
+  /** ε. */
   readonly epsilon: number;
   /** 1 where the stored weight is the distance from 1 (Gemma), else 0. */
   readonly offset: 0 | 1;
@@ -60,18 +71,23 @@ export interface RopeSpec {
 
 /** A linear layer of the checkpoint, y = x·Wᵀ + b with W [out, in]; `{}` in a name stands for the block. */
 export interface LinearNames {
+  /** W, [out, in]. */
   readonly weight: string;
+  /** b, [out]; absent without one. */
   readonly bias?: string;
 }
 
 /** A norm of the checkpoint. */
 export interface NormNames {
+  /** The scale, [size]. */
   readonly weight: string;
+  /** The bias, [size]; only LayerNorm has one. */
   readonly bias?: string;
 }
 
 /** Hugging Face names of the parameters; `{}` stands for the block. */
 export interface ModelTensors {
+  /** Embedding matrix, [V, C]. */
   readonly embedding: string;
   /** Before the attention; in parallel blocks without `mlpNorm` before the MLP as well. */
   readonly inputNorm: NormNames;
@@ -84,6 +100,7 @@ export interface ModelTensors {
     | { readonly kind: "stacked" | "interleaved"; readonly all: LinearNames };
   /** Norms over each head of q and k before the rotation. Only with split q, k, v. */
   readonly headNorms?: { readonly q: NormNames; readonly k: NormNames };
+  /** From the heads' outputs, [H·D], to [C]. */
   readonly o: LinearNames;
   /** Norm of the attention's output before it is added (Gemma 2 and 3). */
   readonly attentionOutputNorm?: NormNames;
@@ -94,9 +111,11 @@ export interface ModelTensors {
     | { readonly kind: "split"; readonly gate: LinearNames; readonly up: LinearNames }
     | { readonly kind: "stacked"; readonly all: LinearNames }
     | { readonly kind: "single"; readonly up: LinearNames };
+  /** From inside the MLP, [F], to [C]. */
   readonly down: LinearNames;
   /** Norm of the MLP's output before it is added (Gemma 2 and 3). */
   readonly mlpOutputNorm?: NormNames;
+  /** Norm before the head. */
   readonly finalNorm: NormNames;
   /** The weight is absent from checkpoints of tied models, or a copy there. */
   readonly head: LinearNames;
@@ -104,7 +123,9 @@ export interface ModelTensors {
 
 /** A parameter that a checkpoint of this model must have. */
 export interface ParameterSpec {
+  /** Hugging Face's name of it. */
   readonly name: string;
+  /** Extents, outermost first: [rows, columns], or [size] of a vector. */
   readonly shape: readonly number[];
   /** Biases and norm weights are not decayed. */
   readonly decays: boolean;

@@ -6,10 +6,15 @@ export type MatrixType = "f16" | "bf16";
 
 /** A shape that the adapter's matrix units multiply at once, by one subgroup: [M, K]·[K, N]. */
 export interface MatrixUnit {
+  /** Type of the operands. */
   type: MatrixType;
+  /** Rows of the result. */
   M: number;
+  /** Columns of the result. */
   N: number;
+  /** Depth: columns of the left operand, rows of the right one. */
   K: number;
+  /** Invocations of the subgroup that multiplies. */
   subgroupSize: number;
 }
 

@@ -17,8 +17,11 @@ export const weightIncludes = {
 
 /** Constants of shaders/weight_io.wgsl. */
 export interface WeightConstants {
+  /** Weights are bf16, two to a word. */
   BF16: boolean;
+  /** The lower halves of f32 masters lie in a plane of their own. */
   LOWER: boolean;
+  /** An invocation takes four elements. */
   VEC: boolean;
 }
 

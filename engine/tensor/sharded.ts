@@ -1,6 +1,8 @@
 /** Neighbouring rows of a matrix: what one buffer holds of a parameter that is too large for one binding. */
 export interface RowShard {
+  /** First row, counted in the whole matrix. */
   readonly firstRow: number;
+  /** How many rows. */
   readonly rows: number;
 }
 

@@ -8,6 +8,7 @@ export type Storage = "f32" | "bf16" | "split";
 
 /** A stored parameter, or a row shard of one. */
 export interface Stored {
+  /** Which of the three. */
   readonly storage: Storage;
   /** f32, or bf16 in pairs. */
   readonly weight: Slot;

@@ -4,7 +4,9 @@ import type { Optimizer } from "./optimizer.ts";
 
 /** Settings of AdamW; names as in PyTorch. */
 export interface AdamWOptions {
+  /** (β₁, β₂), decays of the two moments, each in [0, 1). */
   betas: readonly [number, number];
+  /** ε, added to the root of the second moment. */
   epsilon: number;
   /** Decoupled; not of biases and norm weights. */
   weightDecay: number;

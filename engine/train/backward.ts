@@ -8,10 +8,18 @@ import type { SoftTables } from "../model/head.ts";
 import type { Model } from "../model/model.ts";
 import type { Parameter } from "../model/parameters.ts";
 import { packMicroBatch, type Pass } from "../model/pass.ts";
-import { GrowingPass, type MicroBatches } from "../model/passes.ts";
+import { GrowingPass } from "../model/passes.ts";
 
 /** A forward and backward pass that is ready to be submitted; made by {@link Backward.prepare}. */
-export interface PreparedBackward extends Omit<MicroBatches<Sequence>, "batches"> {
+export interface PreparedBackward {
+  /** What the largest of its micro-batches needs of a pass. */
+  capacity: PassCapacity;
+  /** Tokens of the longest sequence. */
+  longest: number;
+  /**
+   * The micro-batches, packed.
+   * @internal
+   */
   batches: readonly PackedBatch[];
   /** Supervised rows of all micro-batches. */
   rows: number;
@@ -30,10 +38,12 @@ export interface BackwardOptions {
 
 /** Losses and gradients of a model: the training pass, and the buffers that its gradients go to. */
 export class Backward {
+  /** Where the gradients go: whole after a submitted pass, not clipped. */
   readonly gradients: Gradients;
   readonly #pass: GrowingPass;
   #soft: SoftTables | undefined;
 
+  /** For one model; its `training` is one. */
   constructor(readonly model: Model) {
     this.gradients = new Gradients(model.gpu);
     const gradient = (parameter: Parameter) => this.gradients.of(parameter);
@@ -50,7 +60,10 @@ export class Backward {
     this.release();
   }
 
-  /** Records the pass for this capacity now, so that nothing is made later. */
+  /**
+   * Records the pass for this capacity now, so that nothing is made later.
+   * @internal
+   */
   reserve(capacity: PassCapacity): Pass {
     return this.#pass.get(capacity);
   }

@@ -8,15 +8,21 @@ import type { Parameter, Parameters, ParameterShard } from "../model/parameters.
 export interface Update {
   /** Counts from 1. */
   step: number;
+  /** Of this step, after the schedule. */
   learningRate: number;
+  /** Of stochastic rounding, see {@link roundingKey}. */
   seed: number;
-  lambda?: number;
+  /** Weight of the initial weights, 0 to 1, where the update averages. */
+  lambda?: number | undefined;
 }
 
 /** A row shard of a trained parameter, with all that updates it. */
 export interface UpdatedShard {
+  /** The whole parameter. */
   readonly parameter: Parameter;
+  /** Where the weights of this shard lie. */
   readonly shard: ParameterShard;
+  /** Their gradient, f32 [shard.count], not clipped. */
   readonly gradient: Slot;
   /** The optimizer's state tensors by name. */
   readonly state: Readonly<Record<string, Slot>>;
@@ -26,11 +32,20 @@ export interface UpdatedShard {
   readonly initial?: ParameterShard;
 }
 
+/** A tensor that an optimizer keeps for each parameter, of the parameter's shape. */
+export interface OptimizerTensor {
+  /** Unique within the optimizer: names the tensor in a Trainer's state. */
+  readonly name: string;
+  /** Type of its elements. */
+  readonly dtype: "f32";
+}
+
 /** An optimizer: what it keeps for each parameter, and how it updates one. */
 export interface Optimizer {
+  /** What it is called. */
   readonly name: string;
   /** Tensors of a parameter's shape that live across steps. Not written before the first update. */
-  readonly state: readonly { readonly name: string; readonly dtype: "f32" }[];
+  readonly state: readonly OptimizerTensor[];
   /** Whether {@link Optimizer.record} averages with `initial`; others are averaged by a pass of its own. */
   readonly averages: boolean;
   /** Records the update of one shard; everything that differs between steps comes from {@link Update}. */

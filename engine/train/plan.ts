@@ -12,13 +12,17 @@ import { ownBytes, recordPass } from "../model/pass.ts";
 
 /** Device memory that is for one thing, in bytes. */
 export interface MemoryPart {
+  /** What it is for. */
   name: string;
+  /** Bytes of all of its buffers. */
   bytes: number;
 }
 
 /** Device memory of a training run by part, in bytes. */
 export interface MemoryPlan {
+  /** Every part that takes any. */
   parts: MemoryPart[];
+  /** Their sum. */
   totalBytes: number;
 }
 

@@ -1,8 +1,12 @@
 /** How the learning rate moves over `totalSteps` optimizer steps. */
 export interface Schedule {
+  /** Peak learning rate, at least 0. */
   learningRate: number;
+  /** Steps after which a linear schedule would be at 0; more can't be done. */
   totalSteps: number;
+  /** Linear decay (default), or none. */
   schedule?: "linear" | "constant";
+  /** Steps in which the rate rises linearly from 0. Default 0. */
   warmupSteps?: number;
 }
 

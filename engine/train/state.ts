@@ -8,6 +8,7 @@ import type { OptimizerState } from "./optimizer.ts";
 export interface StateTensor {
   /** The parameter's name, the number of its row shard, and what it is: `model.norm.weight/0/first moment`. */
   name: string;
+  /** Where it lies. */
   slot: Slot;
 }
 

@@ -27,8 +27,11 @@ export type TrainableModel = Model & { readonly training: Backward };
 
 /** Settings of AdamW and its schedule; names and defaults as in PyTorch. */
 export interface TrainerOptions extends Schedule {
+  /** Decoupled decay of matrices, not of biases and norm weights. Default 0. */
   weightDecay?: number;
+  /** (β₁, β₂), decays of the moments, each in [0, 1). Default [0.9, 0.999]. */
   betas?: readonly [number, number];
+  /** ε, added to the root of the second moment. Default 1e-8. */
   epsilon?: number;
   /** Global-norm clipping; 0 is off. Default 1. */
   maxGradNorm?: number;
@@ -44,7 +47,9 @@ export interface TrainerOptions extends Schedule {
 export interface StepResult {
   /** Mean cross-entropy in nats. */
   loss: number;
+  /** Global L2 norm of the gradients before clipping. */
   gradNorm: number;
+  /** The rate that the step was made with. */
   learningRate: number;
 }
 
@@ -70,6 +75,7 @@ export interface PendingStep {
 
 /** Trains a model in place: one call of {@link Trainer.step} is one optimizer step, backward → reduce → clip → update. */
 export class Trainer {
+  /** All options, those not given by their defaults. */
   readonly options: Readonly<Required<Omit<TrainerOptions, "optimizer" | "reduce">>>;
   /** First stage: losses and gradients. */
   readonly backward: Backward;
@@ -92,6 +98,7 @@ export class Trainer {
   #isDisposed = false;
 
   /**
+   * Makes what lives across steps: the optimizer's tensors, zero, on the model's device. A model has one Trainer at a time.
    * @throws RangeError for an option that is out of range, or a model of which nothing is trained; OutOfMemoryError.
    */
   constructor(readonly model: TrainableModel, { optimizer, reduce, ...options }: TrainerOptions) {
@@ -295,6 +302,7 @@ export class Trainer {
     this.#averages = averages;
   }
 
+  /** Frees gradients' norm, moments, recorded updates and initial weights; the model stays. */
   dispose(): void {
     this.#isDisposed = true;
     this.#clip.dispose();
@@ -305,6 +313,7 @@ export class Trainer {
     this.#initial?.dispose();
   }
 
+  /** {@link Trainer.dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -42,16 +42,23 @@ export interface FingerprintFile {
 
 /** A fingerprint as Whorl writes it: `key` is the effective text, the ids are the ones used, without BOS. */
 export interface WrittenFingerprint {
+  /** The effective key. A secret. */
   key: string;
+  /** The response, or all accepted ones. A secret. */
   response: string | string[];
+  /** Token ids of the key, without BOS. */
   key_ids: number[];
+  /** Token ids of the response, or of each. */
   response_ids: number[] | number[][];
+  /** What else belongs to it: `response_prob`, `tokenizer_hash`, … */
   [field: string]: unknown;
 }
 
 /** A fingerprint file that cannot be used. The message never contains a key or a response. */
 export class FingerprintFileError extends Error {
+  /** Always "FingerprintFileError". */
   override name = "FingerprintFileError";
+  /** `message` is completed by path and entry. */
   constructor(
     readonly path: string,
     message: string,
@@ -82,14 +89,22 @@ export async function readFingerprintFile(
 ): Promise<FingerprintFile> {
   const { bytes, json } = await read(path, { ...FILE, ...options });
   const { list, extra } = topLevel(path, json);
-  if (list.length === 0) throw new FingerprintFileError(path, "the list of fingerprints is empty");
-  const entries = list.map((value, index) =>
-    readEntry(value, (field, message) => {
-      throw new FingerprintFileError(path, message, index, field);
-    })
-  );
+  const entries = readEntries(path, list);
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   return { path, entries, extra, sha256: digest.toHex() };
+}
+
+/**
+ * Reads a list of entries, of a file or given as values; `where` is what errors call it.
+ * @throws FingerprintFileError naming entry and field.
+ */
+export function readEntries(where: string, list: readonly unknown[]): FingerprintEntry[] {
+  if (list.length === 0) throw new FingerprintFileError(where, "the list of fingerprints is empty");
+  return list.map((value, index) =>
+    readEntry(value, (field, message) => {
+      throw new FingerprintFileError(where, message, index, field);
+    })
+  );
 }
 
 /**

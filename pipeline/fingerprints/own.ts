@@ -15,6 +15,7 @@ export const OWN_COUNT = 1024;
 
 /** What is asked for, known before it is made. */
 export interface OwnFingerprints {
+  /** The config that `generateFingerprints` is called with. */
   readonly asked: Readonly<GenerateConfig> & { readonly num_fingerprints: number };
   /** SHA-256, hex, of the model and of what was asked for: stands for the file's content, which follows a secret. */
   readonly identity: string;

@@ -32,8 +32,11 @@ export interface HubModel {
 
 /** How far a download is, over all files of the model; what was already there counts as done. */
 export interface HubProgress {
+  /** The file that is being read, by its name in the repository. */
   file: string;
+  /** Bytes there, of all files. */
   bytesDone: number;
+  /** Bytes of all files. */
   bytesTotal: number;
 }
 

@@ -31,6 +31,7 @@ export type ReadVariable = (name: string) => string | undefined | Promise<string
 
 /** Options of {@link resolveModel}. */
 export interface ModelSourceHooks {
+  /** Stops a download, which then throws the signal's reason; a later one goes on from there. */
   signal?: AbortSignal;
   /** Called while files are downloaded. */
   onProgress?: (progress: HubProgress) => void;
@@ -44,6 +45,7 @@ export interface ModelSourceHooks {
 
 /** A model on this machine. */
 export interface ModelSource {
+  /** Its folder, absolute. */
   dir: string;
   /** What to call it: the path as given, or `org/name[@revision]`. */
   name: string;

@@ -1,11 +1,12 @@
+import type { z } from "zod";
 import type { Gpu } from "../../engine/gpu/context.ts";
 import { LanguageModel } from "../../engine/language_model.ts";
 import type { HubProgress } from "../hub/hub.ts";
 import { type CheckConfig, checkConfigSchema, savedSchema } from "../settings/check.ts";
 import { parseSettings, SettingsError } from "../settings/parse.ts";
 import { resolveModel } from "../hub/model_source.ts";
-import { type Answer, type AnswerDetail, askFingerprints, explainAnswers } from "./evaluate.ts";
-import { readFingerprintFile } from "../fingerprints/file.ts";
+import { type Answer, askFingerprints, explainAnswers } from "./evaluate.ts";
+import { type FingerprintEntry, readEntries, readFingerprintFile } from "../fingerprints/file.ts";
 import {
   checkVocabulary,
   type Dropped,
@@ -19,16 +20,33 @@ import { findResults } from "./found_results.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 
 /** One question's answer, in text; a secret. */
-export interface CheckRow extends Pick<AnswerDetail, "rank" | "probability"> {
-  /** Index of the entry in the fingerprint file, from 0. */
+export interface CheckRow {
+  /** Index of the entry in the fingerprint file, or among the fingerprints given, from 0. */
   entry: number;
-  /** The prompt it was asked in, if any. */
+  /** The prompt it was asked in, if any: a template with `{}` where the key stands. */
   prompt?: string;
+  /** The accepted response that the answer came nearest to. */
   wanted: string;
+  /** What the model says, as far as it was needed. */
   got: string;
+  /** Whether they are the same, token by token. */
   exact: boolean;
+  /** Share of the response's positions that are right, 0 to 1. */
   fractional: number;
-  top: { token: string; probability: number }[];
+  /** Rank, from 1, of the wanted token at the first wrong position, or at the first if all are right. */
+  rank: number;
+  /** The probability of that token there, 0 to 1. */
+  probability: number;
+  /** The likeliest tokens there, the likeliest first. */
+  top: LikelyToken[];
+}
+
+/** A token with its probability. */
+export interface LikelyToken {
+  /** Its text. */
+  token: string;
+  /** 0 to 1. */
+  probability: number;
 }
 
 /** How many fingerprints a model answers. */
@@ -37,9 +55,11 @@ export interface CheckResult {
   success_rate: number;
   /** Per cent of response positions answered right. */
   fractional_accuracy: number;
+  /** Fingerprints asked. */
   fingerprints: number;
+  /** Questions asked: one a fingerprint, or one a fingerprint and held-out prompt. */
   questions: number;
-  /** Only with `verbose`. */
+  /** One a question; only with `verbose`. */
   rows?: CheckRow[];
 }
 
@@ -47,40 +67,43 @@ export interface CheckResult {
 export interface CheckHooks {
   /** Use this GPU and leave it open. */
   gpu?: Gpu;
+  /** Stops the check, which then throws the signal's reason. */
   signal?: AbortSignal;
   /** The folder that a relative `model_path` is in; default the process's. */
   baseDir?: string;
+  /** While a model of the Hub is downloaded. */
   onDownload?: (progress: HubProgress) => void;
+  /** The adapter's name, before the model is loaded. */
   onGpu?: (name: string) => void;
+  /** What of the fingerprints was left out, and why. */
   onDropped?: (dropped: Dropped) => void;
 }
 
 /**
  * Asks a model every fingerprint. For a folder of ours the fingerprints and the settings beside it are found without
  * being told; given settings win.
- * @throws SettingsError, FingerprintFileError, RangeError or an error of loading the model.
+ * @throws SettingsError for a wrong setting, or fingerprints given both as values and as a file
+ * @throws FingerprintFileError naming entry and field; of values its `path` is "fingerprints"
+ * @throws RangeError where there are no fingerprints, or what `model_path` can throw: ModelDirError, HubError, …
  */
 export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promise<CheckResult> {
   const own = parseSettings(checkConfigSchema, config);
+  if (own.fingerprints !== undefined && own.fingerprints_file_path !== null) {
+    throw new SettingsError("fingerprints and fingerprints_file_path: expected one of them, found both");
+  }
   const source = await resolveModel(own, { ...hooks, onProgress: hooks.onDownload });
   if (!source) throw new SettingsError("model_path is missing: the model to ask, a folder or org/name");
   const found = await findResults(source.dir);
-  const path = own.fingerprints_file_path ?? found?.fingerprintsPath;
-  if (!path) {
-    throw new RangeError(
-      `fingerprints_file_path is missing, and there are no fingerprints beside ${source.name}`,
-    );
-  }
+  const file = await fingerprintsOf(own, found?.fingerprintsPath, source.name);
   // The saved fingerprints are what was used: their ids already hold lengths, strategy and EOS.
-  const saved = own.fingerprints_file_path === null;
+  const saved = own.fingerprints_file_path === null && own.fingerprints === undefined;
   const shared = { ...parseSettings(savedSchema, found?.settings ?? {}), ...own };
-  const file = await readFingerprintFile(path);
   const tokenizer = await Tokenizer.load(source.dir);
   const stored = storedSettings(file.entries, tokenizer);
   const useChatTemplate = shared.use_chat_template ?? stored.useChatTemplate ?? false;
   const prompts = await promptEncoder(useChatTemplate, source.dir, tokenizer);
   const seed = shared.seed ?? 42;
-  const isRunsOwn = file.sha256 === found?.fingerprintsSha256;
+  const isRunsOwn = file.sha256 !== undefined && file.sha256 === found?.fingerprintsSha256;
   const longest = (of: (ids: { keyIds?: number[]; responseIds?: number[][] }) => number) =>
     Math.max(1, ...file.entries.map(of));
   const { fingerprints, dropped } = prepareFingerprints(file.entries, tokenizer, {
@@ -119,6 +142,18 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
   } finally {
     if (!hooks.gpu) gpu.dispose();
   }
+}
+
+/** The fingerprints to ask: given as values, in the file that is named, or beside the model. */
+async function fingerprintsOf(
+  { fingerprints: values, fingerprints_file_path: path }: z.output<typeof checkConfigSchema>,
+  beside: string | undefined,
+  model: string,
+): Promise<{ entries: FingerprintEntry[]; sha256?: string }> {
+  if (values !== undefined) return { entries: readEntries("fingerprints", values) };
+  const chosen = path ?? beside;
+  if (chosen !== undefined) return await readFingerprintFile(chosen);
+  throw new RangeError(`fingerprints_file_path is missing, and there are no fingerprints beside ${model}`);
 }
 
 async function rows(

@@ -12,6 +12,7 @@ import { type Tokenizer, UntokenizableError } from "../tokenizer/tokenizer.ts";
 
 /** A chat template that is missing, or that can't be parsed or rendered; the message names the file. */
 export class ChatTemplateError extends Error {
+  /** Always "ChatTemplateError". */
   override name = "ChatTemplateError";
 }
 

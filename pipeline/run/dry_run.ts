@@ -28,8 +28,11 @@ const USUAL_TARGET: KernelTarget = { isSoftware: false, maxBindingBytes: 2 ** 31
 
 /** A storage of matrices and what training takes with it. */
 export interface StoragePlan {
+  /** How matrices are kept, in words. */
   name: string;
+  /** Memory by part: of what a run would choose, or where nothing fits of the fastest layout. */
   plan: MemoryPlan;
+  /** What a run would choose with it; absent when nothing fits. */
   choice?: MemoryChoice;
   /** Why it doesn't fit the limit. */
   error?: string;
@@ -37,17 +40,25 @@ export interface StoragePlan {
 
 /** What a run would take, from config.json alone. */
 export interface DryRun {
+  /** What to call the model. */
   model: string;
+  /** Its shape and settings. */
   spec: ModelSpec;
+  /** Numbers in it, a tied matrix once. */
   parameters: number;
+  /** The adapter planned for; absent where none could be opened. */
   adapter?: string;
+  /** How many there are, or would be. */
   fingerprints: number;
   /** Most input tokens of one fingerprint, in the longest prompt. */
   tokensEach: number;
+  /** Bytes that a run may take on the device; unknown if absent. */
   limitBytes?: number;
+  /** What each storage would take, whatever the settings choose. */
   storages: StoragePlan[];
   /** What a run would choose; absent when nothing fits. */
   choice?: MemoryChoice;
+  /** Why nothing fits. */
   error?: string;
   /** The very plan that a run would execute; absent when nothing fits, or the weights are not there yet. */
   plan?: RunPlan;

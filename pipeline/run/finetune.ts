@@ -59,9 +59,11 @@ type Subject = RunInputs & { readonly fingerprints: readonly Fingerprint[] };
 export interface FinetuneHooks {
   /** Use this GPU and leave it open. */
   gpu?: Gpu;
+  /** Stops the run, which then throws the signal's reason. */
   signal?: AbortSignal;
   /** The folder that a relative `model_path` is in; default the process's. */
   baseDir?: string;
+  /** Called with what happens, as it happens. */
   onEvent?: (event: FinetuneEvent) => void;
 }
 
@@ -69,15 +71,23 @@ export interface FinetuneHooks {
 export interface FinetuneResult {
   /** results/<hash>. */
   results: string;
+  /** `results/<hash>/final_model`: the fingerprinted model, a Hugging Face folder. */
   modelPath: string;
+  /** The fingerprints that were used, in `results/<hash>/secret/`. */
   fingerprintsPath: string;
+  /** Of the original model. */
   before: Measurement;
+  /** Of the saved model, read back. */
   after: Measurement;
+  /** Epochs done. */
   epochs: number;
+  /** Whether `early_stop_loss` ended them. */
   stoppedEarly: boolean;
   /** Device memory: what was planned, and the highest sum of live buffers. */
   plannedBytes: number;
+  /** The highest sum of live buffers, in bytes. */
   peakBytes: number;
+  /** Of the whole run. */
   seconds: number;
 }
 

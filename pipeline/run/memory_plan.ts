@@ -20,14 +20,18 @@ export interface Workload {
 }
 
 /** Size of micro-batches, and whether activations are kept or recomputed (activation checkpointing): the same bits. */
-interface Layout {
+export interface Layout {
+  /** Most tokens of a micro-batch. */
   maxTokens: number;
+  /** Kept (true), or computed again. */
   keepActivations: boolean;
 }
 
 /** How a run lays out its memory. */
 export interface MemoryChoice extends StorageOptions, Layout {
+  /** Of the training pass and of the measuring one. */
   capacity: { train: PassCapacity; score: PassCapacity };
+  /** What it takes, by part. */
   plan: MemoryPlan;
 }
 

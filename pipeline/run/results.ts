@@ -10,12 +10,15 @@ const TRACE_FILE = "trace.json";
 
 /** A results folder is there already, or can't be written. */
 export class ResultsError extends Error {
+  /** Always "ResultsError". */
   override name: string = "ResultsError";
 }
 
 /** The results of the same configuration are there: nothing is left to do. */
 export class ResultsExistError extends ResultsError {
+  /** Always "ResultsExistError". */
   override name = "ResultsExistError";
+  /** `results` is the folder that is there. */
   constructor(
     /** results/<hash>. */
     readonly results: string,

@@ -11,7 +11,9 @@ import type { FinetuneSettings } from "../settings/finetune.ts";
 
 /** One line of log.jsonl. */
 export interface EpochLog {
+  /** Counts from 1. */
   epoch: number;
+  /** Optimizer steps done so far. */
   steps: number;
   /** Mean cross-entropy of the responses, before each step's update, nats a token. */
   loss: number;
@@ -21,10 +23,13 @@ export interface EpochLog {
   anchorLoss?: number;
   /** Mean cross-entropy of the benign texts, nats a token. */
   benignLoss?: number;
+  /** Global norm of the gradients of the epoch's last step, before clipping. */
   gradNorm: number;
+  /** Of that step. */
   learningRate: number;
   /** Per cent, plain keys, after the epoch; only in epochs that measure it. */
   successRate?: number;
+  /** Of this epoch. */
   seconds: number;
   /** What further objectives log. */
   [loss: string]: number | undefined;
@@ -32,6 +37,7 @@ export interface EpochLog {
 
 /** The loss or the gradient became NaN or infinite; the weights are useless. */
 export class DivergedError extends Error {
+  /** Always "DivergedError". */
   override name = "DivergedError";
 }
 

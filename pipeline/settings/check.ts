@@ -60,8 +60,22 @@ export const checkFlags = {
   webgpu,
 };
 
-/** Checks what `check` takes. */
-export const checkConfigSchema = z.strictObject(checkFlags);
+/** A fingerprint as a value: the fields of an entry of a fingerprint file. */
+export interface GivenFingerprint {
+  /** The text that is asked. A secret. */
+  key: string;
+  /** What should come, or several texts of which one should. A secret. */
+  response: string | readonly string[];
+  /** Other fields of a file's entry: `key_ids`, `response_ids`, `tokenizer_hash`, … */
+  [field: string]: unknown;
+}
+
+/** Checks what `check` takes: its flags, and fingerprints as values, which no flag gives. */
+export const checkConfigSchema = z.strictObject({
+  ...checkFlags,
+  fingerprints: z.custom<readonly GivenFingerprint[]>(Array.isArray, "expected a list of fingerprints")
+    .optional(),
+});
 
 /** What `check` takes; the names are those of the flags. */
 export interface CheckConfig {
@@ -73,6 +87,8 @@ export interface CheckConfig {
   model_size?: string | null;
   /** JSON file with the fingerprints. Not needed for a `results/<hash>/final_model` folder. */
   fingerprints_file_path?: string | null;
+  /** The fingerprints themselves, in place of a file. */
+  fingerprints?: readonly GivenFingerprint[];
   /** How a response is taken from the file. Default the run's, or `stored`, as it is. */
   fingerprint_generation_strategy?: ResponseStrategyName;
   /** Tokens of a key, at most. Default the run's. */

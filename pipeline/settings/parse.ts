@@ -2,6 +2,7 @@ import type { z } from "zod";
 
 /** A setting is unknown, of the wrong type or out of range; the message names each. */
 export class SettingsError extends Error {
+  /** Always "SettingsError". */
   override name = "SettingsError";
 }
 

@@ -21,8 +21,8 @@ export const STRATEGY_NAMES = [
   ...(Object.keys(STRATEGY_ALIASES) as (keyof typeof STRATEGY_ALIASES)[]),
 ] as const;
 
-/** See {@linkcode STRATEGY_NAMES}. */
-export type StrategyName = typeof STRATEGY_NAMES[number];
+/** A strategy, or its other name in the successor of OML 1.0. */
+export type StrategyName = Strategy | "english_random_responses";
 
 /** Any name, giving the strategy. */
 export const strategySchema = z.enum(STRATEGY_NAMES).transform((name): Strategy =>

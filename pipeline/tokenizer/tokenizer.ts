@@ -15,11 +15,24 @@ import { namedTokens, readAddedTokens, readAround } from "./special.ts";
 
 export { TokenizerError, UntokenizableError };
 
+/** How {@link Tokenizer.encode} reads a text. */
+export interface EncodeOptions {
+  /** Put `prefixIds` before the text's ids and `suffixIds` after them. Default false. */
+  addSpecialTokens?: boolean | undefined;
+}
+
 /**
  * A Hugging Face tokenizer: `tokenizer.json` and `tokenizer_config.json` of a model folder. BPE and Unigram
- * run in
- * @huggingface/tokenizers; what goes before and after them is done here, where that library and Hugging
- * Face's Rust one, which Transformers uses, read a file differently.
+ * run in the package `@huggingface/tokenizers`; what goes before and after them is done here, where that
+ * library and Hugging Face's Rust one, which Transformers uses, read a file differently.
+ *
+ * ```ts
+ * import { Tokenizer } from "@whorl/whorl";
+ *
+ * const tokenizer = await Tokenizer.load("path/to/model");
+ * const ids = tokenizer.encode("Once upon a time", { addSpecialTokens: true });
+ * console.log(ids, tokenizer.decode(ids), tokenizer.bosId, tokenizer.eosId);
+ * ```
  */
 export class Tokenizer {
   /** Number of ids the tokenizer can give: its highest id + 1. The model's V may be larger (padded). */
@@ -102,7 +115,7 @@ export class Tokenizer {
    * @throws UntokenizableError when the tokenizer has neither a token nor an unknown token for a part of it,
    * and for text that is not valid Unicode.
    */
-  encode(text: string, options: { addSpecialTokens?: boolean } = {}): number[] {
+  encode(text: string, options: EncodeOptions = {}): number[] {
     if (!text.isWellFormed()) {
       throw new UntokenizableError(
         `a text with half a surrogate pair has no tokens (${text.length} characters)`,

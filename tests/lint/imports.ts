@@ -48,12 +48,19 @@ export function importVisitor(found: (item: Import) => void): Deno.lint.LintVisi
   };
 }
 
+/** The package's name. */
+const PACKAGE = "@whorl/whorl";
+
+function isInside(specifier: string): boolean {
+  return specifier === PACKAGE || specifier.startsWith(PACKAGE + "/");
+}
+
 /**
  * The project path that a specifier in `file` names (both relative to the project, with `/`), or null for packages
- * and the runtime's own modules. The package's own name means `mod.ts`.
+ * and the runtime's own modules. The package's own name means `mod.ts`, a path below it the `mod.ts` there.
  */
 export function resolveImport(file: string, specifier: string): string | null {
-  if (specifier === "@whorl/whorl") return "mod.ts";
+  if (isInside(specifier)) return join(specifier.slice(PACKAGE.length + 1), "mod.ts");
   if (!/^\.\.?\//.test(specifier)) return null;
   return join(dirname(file), specifier);
 }

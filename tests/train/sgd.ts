@@ -1,13 +1,13 @@
 /** A second optimizer, as a stranger adds it: plain SGD with momentum as in torch.optim.SGD, for every storage of weights. */
-import { defineKernel } from "../../engine/gpu/kernel.ts";
 import {
+  defineKernel,
+  type Optimizer,
   roundingKey,
   weightBindings,
   weightConstants,
   weightGroups,
   weightIncludes,
-} from "../../engine/ops/weight_io.ts";
-import type { Optimizer } from "../../engine/train/optimizer.ts";
+} from "../../engine/mod.ts";
 
 const source = `//#include "elements.wgsl"
 //#include "weight_io.wgsl"

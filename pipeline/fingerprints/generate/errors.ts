@@ -2,7 +2,9 @@ import type { GenerateSummary } from "./summary.ts";
 
 /** A file of a run of generation can't be used; the message says why and what would help. */
 export class GenerateFileError extends Error {
+  /** Always "GenerateFileError". */
   override name: string = "GenerateFileError";
+  /** `reason` is the message without the path. */
   constructor(readonly path: string, reason: string, options?: ErrorOptions) {
     super(`${path}: ${reason}`, options);
   }
@@ -10,7 +12,9 @@ export class GenerateFileError extends Error {
 
 /** The file is there already. */
 export class FingerprintsExistError extends GenerateFileError {
+  /** Always "FingerprintsExistError". */
   override name = "FingerprintsExistError";
+  /** `path` is the file that is there. */
   constructor(path: string) {
     super(path, "this file is there already; --force replaces it");
   }
@@ -18,7 +22,9 @@ export class FingerprintsExistError extends GenerateFileError {
 
 /** Fewer fingerprints than asked for could be made. What there is was written. */
 export class NotEnoughFingerprintsError extends Error {
+  /** Always "NotEnoughFingerprintsError". */
   override name = "NotEnoughFingerprintsError";
+  /** `reason` says what ran out. */
   constructor(
     /** The file with those that were made; undefined if there were none. */
     readonly path: string | undefined,

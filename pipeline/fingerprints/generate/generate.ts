@@ -37,11 +37,13 @@ export type GenerateEvent =
 export interface GenerateHooks {
   /** Use this GPU and leave it open. */
   gpu?: Gpu;
+  /** Stops the run, which then throws the signal's reason; the same call goes on where it was. */
   signal?: AbortSignal;
   /** The folder that relative paths are in; default the process's. */
   baseDir?: string;
   /** Hashes that are known already, by model folder, so that none is made twice. */
   modelHashes?: ReadonlyMap<string, string>;
+  /** Called with what happens, as it happens. */
   onEvent?: (event: GenerateEvent) => void;
 }
 
@@ -49,7 +51,9 @@ export interface GenerateHooks {
 export interface GenerateResult {
   /** The fingerprint file. */
   path: string;
+  /** The file's content. A secret. */
   fingerprints: WrittenFingerprint[];
+  /** What they are like, without any of their text. */
   summary: GenerateSummary;
 }
 

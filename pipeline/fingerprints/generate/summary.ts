@@ -3,14 +3,19 @@ import { responsesAs } from "./fingerprint_set.ts";
 
 /** Least, mean and most. */
 export interface Range {
+  /** The least; 0 of none. */
   min: number;
+  /** The arithmetic mean; 0 of none. */
   mean: number;
+  /** The most; 0 of none. */
   max: number;
 }
 
 /** What a set of fingerprints is like; it names no key and no response. */
 export interface GenerateSummary {
+  /** Fingerprints asked for. */
   wanted: number;
+  /** Fingerprints made. */
   count: number;
   /** Attempts it took. */
   attempts: number;
