@@ -3,7 +3,7 @@ export interface BenchOptions {
   /** Measured rounds, after two to warm up. */
   rounds: number;
   /** A Python with PyTorch, if the user named one. */
-  python?: string;
+  python?: string | undefined;
   /** Processor threads of every contender that runs on the CPU. */
   threads: number;
   /** Says what is under way. */

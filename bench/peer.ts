@@ -30,7 +30,7 @@ export class Peer {
   private constructor({ command, args, env }: PeerCommand) {
     this.#child = new Deno.Command(command, {
       args: [...args, "--paced"],
-      env,
+      ...(env ? { env } : {}),
       stdin: "piped",
       stdout: "piped",
       stderr: "piped",

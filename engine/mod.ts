@@ -66,6 +66,7 @@ export type { Sampling } from "./infer/sample.ts";
 
 // Training: steps, and the stages that they are made of.
 export {
+  type DecidedOptions,
   type PendingStep,
   type SequencesResult,
   type StepOptions,

@@ -38,7 +38,7 @@ export {
 } from "./run/finetune.ts";
 export type { FinetuneConfig, FinetuneSettings } from "./settings/finetune.ts";
 export { RECIPE_NAMES, type RecipeName } from "./settings/recipes.ts";
-export { SettingsError } from "./settings/parse.ts";
+export { type Decided, SettingsError } from "./settings/parse.ts";
 export { DivergedError, type EpochLog } from "./run/train.ts";
 export { type DryRun, dryRun, type StoragePlan } from "./run/dry_run.ts";
 export type { RunPlan } from "./run/plan.ts";

@@ -8,22 +8,22 @@ export type WebGpu = GPU;
 /** How to open a GPU. With `device`, that device is used as it is and `powerPreference` is ignored. */
 export interface GpuOptions {
   /** Which adapter to ask for where there are several. Default "high-performance". */
-  powerPreference?: GPUPowerPreference;
+  powerPreference?: GPUPowerPreference | undefined;
   /** A device of any WebGPU implementation; the caller keeps ownership. */
-  device?: GPUDevice;
+  device?: GPUDevice | undefined;
   /** What its adapter says of itself, where the device tells less (Dawn's leave matrix shapes out). */
-  adapterInfo?: GPUAdapterInfo;
+  adapterInfo?: GPUAdapterInfo | undefined;
   /** Called by {@link Gpu.dispose}, to hand an injected device's ownership over. */
-  onDispose?: () => void;
+  onDispose?: (() => void) | undefined;
   /** Device features to ask for beside those that the engine always wants, where the adapter has them. */
-  features?: readonly string[];
+  features?: readonly string[] | undefined;
   /** Lowers limits of the device, to see how the program behaves on a smaller one. */
-  limits?: Partial<GpuLimits>;
+  limits?: Partial<GpuLimits> | undefined;
   /**
    * What the ops choose kernels by, made of the open device; may throw GpuUnavailableError.
    * @internal
    */
-  kernels?: (gpu: Gpu) => object;
+  kernels?: ((gpu: Gpu) => object) | undefined;
 }
 
 /** The limits that the engine plans with. */

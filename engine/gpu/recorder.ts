@@ -12,7 +12,7 @@ export interface KernelTarget {
   /** Kernels may use subgroup functions, on at least 8 invocations. */
   readonly hasSubgroups?: boolean;
   /** The largest buffer that can be bound; larger parameters are split into row shards. */
-  readonly maxBindingBytes?: number;
+  readonly maxBindingBytes?: number | undefined;
   /** What the ops choose kernels by; nothing in engine/gpu/ reads it. */
   readonly kernels?: object;
 }

@@ -8,19 +8,27 @@ import { cacheRows, KvCache } from "./kv_cache.ts";
 import { drawToken, type Sampling, tokenUniform } from "./sample.ts";
 
 /** How texts are continued. */
-export interface GenerateOptions extends Partial<Sampling> {
+export interface GenerateOptions {
   /** Most new tokens of a text. */
   maxNewTokens: number;
+  /** See {@link Sampling}. Default 0, the likeliest token. */
+  temperature?: number | undefined;
+  /** See {@link Sampling}. Default 0, all tokens. */
+  topK?: number | undefined;
+  /** See {@link Sampling}. Default 1, all tokens. */
+  topP?: number | undefined;
+  /** See {@link Sampling}. Default 0, all tokens. */
+  minP?: number | undefined;
   /** Text i is drawn with (seed, firstIndex + i) and its place, whatever else is in the batch. Default 0. */
-  seed?: number;
+  seed?: number | undefined;
   /** Index of the first prompt, so that a batch can be a part of a larger one. Default 0. */
-  firstIndex?: number;
+  firstIndex?: number | undefined;
   /** Numbers in [0, 1) by index and place, instead of those of `seed`. */
-  random?: (index: number, place: number) => number;
+  random?: ((index: number, place: number) => number) | undefined;
   /** Ids that end a text; default those of the model's generation_config.json or config.json, [] is none. */
-  stop?: readonly number[];
+  stop?: readonly number[] | undefined;
   /** Stops between two tokens; the promise rejects with the signal's reason. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** A text under way. */

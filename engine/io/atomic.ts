@@ -61,7 +61,10 @@ export async function replaceFile(
   const temporary = join(dirname(path), `.${basename(path)}.${Deno.pid}-${temporaries++}.tmp`);
   const { mode } = options;
   await withFileSizeSignal(async () => {
-    const file = await attempt(path, () => Deno.open(temporary, { write: true, createNew: true, mode }));
+    const file = await attempt(
+      path,
+      () => Deno.open(temporary, { write: true, createNew: true, ...(mode === undefined ? {} : { mode }) }),
+    );
     let renamed = false;
     try {
       try {

@@ -11,7 +11,7 @@ export interface JsonOptions {
   /** What the file is, for a message: "the tokenizer". */
   what?: string;
   /** Default 64 MiB. */
-  maxBytes?: number;
+  maxBytes?: number | undefined;
   /** Nothing of the content may be in an error: not in its message, not in its cause. Default false. */
   secret?: boolean;
 }
@@ -23,9 +23,9 @@ export class JsonFileError extends Error {
   /** Always "JsonFileError". */
   override readonly name = "JsonFileError";
   /** From 1, where a place in the file is at fault. */
-  readonly line?: number;
+  readonly line: number | undefined;
   /** From 1, in UTF-16 units. */
-  readonly column?: number;
+  readonly column: number | undefined;
 
   /** `reason` is the message without the path; `options` have the place. */
   constructor(

@@ -58,9 +58,9 @@ export async function readModelConfig(dir: string): Promise<Record<string, unkno
 /** Options of {@link saveModelDir}. */
 export interface SaveModelDirOptions extends WriteCheckpointOptions {
   /** Store every parameter in this type and say so in config.json; default: as `parameters.dtypeOf` says. */
-  saveDtype?: FloatDtype;
+  saveDtype?: FloatDtype | undefined;
   /** Replace an existing model folder. It stays until the new one is complete. */
-  overwrite?: boolean;
+  overwrite?: boolean | undefined;
 }
 
 /**

@@ -112,7 +112,7 @@ export class Checkpoint {
     name: string,
     pieceElements: number,
     onPiece: (values: Float32Array<ArrayBuffer>, firstElement: number) => void | Promise<void>,
-    part: { firstElement?: number; elements?: number } = {},
+    part: { firstElement?: number | undefined; elements?: number | undefined } = {},
   ): Promise<void> {
     const { dtype, shape, file } = this.#entry(name);
     if (!isFloatDtype(dtype)) {
@@ -147,7 +147,7 @@ export class Checkpoint {
     name: string,
     pieceBytes: number,
     onPiece: (bytes: Uint8Array<ArrayBuffer>, firstByte: number) => void | Promise<void>,
-    part: { firstByte?: number; bytes?: number } = {},
+    part: { firstByte?: number | undefined; bytes?: number | undefined } = {},
   ): Promise<void> {
     checkPiece("pieceBytes", pieceBytes);
     const { begin, end } = this.#entry(name);

@@ -31,7 +31,7 @@ export interface ParameterSource {
 /** Options of {@link writeCheckpoint}. */
 export interface WriteCheckpointOptions extends WriteOptions {
   /** Most bytes of tensor data in a file; 5 GB by default. */
-  maxFileBytes?: number;
+  maxFileBytes?: number | undefined;
 }
 
 /**

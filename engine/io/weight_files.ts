@@ -46,9 +46,9 @@ export interface SaveProgress {
 /** Options of {@link writeWeightFiles}. */
 export interface WriteOptions {
   /** Called after each piece that is written. */
-  onProgress?: (progress: SaveProgress) => void;
+  onProgress?: ((progress: SaveProgress) => void) | undefined;
   /** Stops between pieces; the promise rejects with the signal's reason. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** Bytes of a tensor's data. */

@@ -21,7 +21,7 @@ interface Places {
 /** What attention's backward needs. */
 export interface AttentionTrace extends Places {
   /** q and k before their head norms, and the norms' statistics. */
-  raw?: { q: HeadMatrix; k: HeadMatrix; qStats: Slot; kStats: Slot };
+  raw?: { q: HeadMatrix; k: HeadMatrix; qStats: Slot; kStats: Slot } | undefined;
   attended: Slot;
   lse: Slot;
   /** Output before its own norm, and that norm's statistics. */

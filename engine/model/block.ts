@@ -20,7 +20,7 @@ interface BlockTrace {
   middle?: Slot;
   /** Input of the MLP; hRows in parallel blocks with one norm. */
   h2: Slot;
-  stats2?: Slot;
+  stats2?: Slot | undefined;
   mlp: MlpTrace;
 }
 

@@ -41,5 +41,5 @@ export interface BatchSlots {
 export interface BlockContext extends LayerContext {
   batch: BatchSlots;
   /** Keys and values of earlier tokens, [rows, 2 · kvHeads · headDim] a block; those of new tokens are added. */
-  cache?: readonly Slot[];
+  cache?: readonly Slot[] | undefined;
 }

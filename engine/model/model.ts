@@ -14,19 +14,24 @@ import { score, type ScoredRow } from "./score.ts";
 /** How a model is loaded. */
 export interface ModelOptions {
   /** What matrices are kept in; "auto" is bf16 for a checkpoint that stores them so, else f32. Default "f32". */
-  dtype?: StorageOptions["dtype"] | "auto";
+  dtype?: StorageOptions["dtype"] | "auto" | undefined;
   /** See {@link StorageOptions}. Default "f32". */
-  master?: StorageOptions["master"];
+  master?: StorageOptions["master"] | undefined;
   /** Tokens of one micro-batch; more take more memory and give the same result up to rounding. Default 4096. */
-  maxTokens?: number;
+  maxTokens?: number | undefined;
   /** Keep every block's activations for backward (default); false is activation checkpointing: the same bits, less memory. */
-  keepActivations?: boolean;
+  keepActivations?: boolean | undefined;
   /** Whether the parameter of this Hugging Face name is trained. Default all are. */
-  trainable?: (name: string) => boolean;
+  trainable?: ((name: string) => boolean) | undefined;
 }
 
 /** Options of a loaded model, all decided. */
-export type LoadedOptions = Required<Omit<ModelOptions, "trainable">> & ParameterOptions;
+export interface LoadedOptions extends ParameterOptions {
+  /** Tokens of one micro-batch. */
+  maxTokens: number;
+  /** Each block's inside is kept for backward. */
+  saveBlocks: boolean;
+}
 
 /** Defaults of {@link ModelOptions}. */
 export const MODEL_DEFAULTS: LoadedOptions = {
@@ -98,10 +103,12 @@ export class Model {
     try {
       const spec = modelSpec(source.config);
       const { dtype = MODEL_DEFAULTS.dtype } = options;
-      const chosen = {
-        ...MODEL_DEFAULTS,
-        ...options,
+      const chosen: LoadedOptions = {
         dtype: dtype === "auto" ? storedDtype(spec, source.checkpoint) : dtype,
+        master: options.master ?? MODEL_DEFAULTS.master,
+        maxTokens: options.maxTokens ?? MODEL_DEFAULTS.maxTokens,
+        saveBlocks: options.saveBlocks ?? MODEL_DEFAULTS.saveBlocks,
+        trainable: options.trainable,
       };
       parameters = new Parameters(spec, gpu, chosen);
       await loadParameters(gpu, parameters, source.checkpoint, onProgress);

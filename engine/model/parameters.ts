@@ -17,7 +17,7 @@ export interface StorageOptions {
 /** How a model's parameters are kept, and which of them are trained. */
 export interface ParameterOptions extends StorageOptions {
   /** Whether the parameter of this name is trained; default all are. A frozen one has no gradient and no optimizer state. */
-  trainable?: (name: string) => boolean;
+  trainable?: ((name: string) => boolean) | undefined;
 }
 
 /** A row shard of a parameter: whole buffers of its own. */

@@ -38,7 +38,7 @@ export interface PassOptions {
   /** Gradients of trained parameters, for "train". */
   gradient?: (parameter: Parameter) => GradientShards;
   /** Tables of soft targets; without them every target is a label. */
-  soft?: SoftTables;
+  soft?: SoftTables | undefined;
   /** Not for "train". */
   cache?: PassCache;
   /** Memory that the pass shares with others, of which one runs at a time; default is its own. */

@@ -25,7 +25,7 @@ export interface SizeDefaults {
    */
   readonly kvHeads?: number;
   /** `head_dim` where the field is absent or null; width / heads by default. */
-  readonly headDim?: number;
+  readonly headDim?: number | undefined;
   readonly tied?: boolean;
   readonly maxPositions: number;
 }

@@ -74,7 +74,7 @@ export interface LinearNames {
   /** W, [out, in]. */
   readonly weight: string;
   /** b, [out]; absent without one. */
-  readonly bias?: string;
+  readonly bias?: string | undefined;
 }
 
 /** A norm of the checkpoint. */

@@ -33,8 +33,15 @@ export function adamw<S>(
   recorder: Recorder<S>,
   count: number,
   weightDecay: number,
-  slots: { gradient: Slot; clip: Slot; moment1: Slot; moment2: Slot; parameter: Stored; initial?: Stored },
-  options: (sizes: S) => AdamW & { rounding?: Rounding; lambda?: number },
+  slots: {
+    gradient: Slot;
+    clip: Slot;
+    moment1: Slot;
+    moment2: Slot;
+    parameter: Stored;
+    initial?: Stored | undefined;
+  },
+  options: (sizes: S) => AdamW & { rounding?: Rounding | undefined; lambda?: number | undefined },
 ): void {
   const { parameter, initial, ...rest } = slots;
   const constants = weightConstants(recorder.target, parameter.storage, count);

@@ -24,7 +24,7 @@ export interface ColumnSums<S> {
   capacityRows: number;
   result: Slot;
   /** Elements of `result` before the first sum. */
-  resultOffset?: number;
+  resultOffset?: number | undefined;
   /** Whether a run adds to what `result` holds, or writes it. */
   accumulate: (sizes: S) => boolean;
 }

@@ -11,7 +11,7 @@ export interface Gemm<S> {
   layout: GemmLayout;
   a: Matrix;
   /** f32, or bf16 in pairs where `bf16` says so (not in TN). */
-  b: Matrix & { bf16?: boolean };
+  b: Matrix & { bf16?: boolean | undefined };
   c: Matrix;
   m: Dim<S>;
   n: number;
@@ -19,9 +19,9 @@ export interface Gemm<S> {
   /** The largest m of any run; kernel choice goes by it. */
   capacityM: number;
   /** What C starts from: nothing (default), itself where true, or another buffer with C's leading dimension and offset. */
-  start?: Slot | ((sizes: S) => boolean);
+  start?: (Slot | ((sizes: S) => boolean)) | undefined;
   /** A number for each column of C: f32 from element `offset` on. */
-  bias?: { slot: Slot; offset: number };
+  bias?: { slot: Slot; offset: number } | undefined;
 }
 
 /** What a GEMM kernel is specialised for. */

@@ -105,7 +105,7 @@ export function matrixGemm<S>(
 /** Records the maxima of |x| over {@link SLABS} parts of rows × columns, as bits: NaN counts as larger than infinity. */
 export function largestMagnitude<S>(
   recorder: Recorder<S>,
-  { slot, ld, offset, bf16 = false }: Matrix & { bf16?: boolean },
+  { slot, ld, offset, bf16 = false }: Matrix & { bf16?: boolean | undefined },
   rows: Dim<S>,
   columns: Dim<S>,
   maxima: Slot,

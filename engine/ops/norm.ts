@@ -45,7 +45,14 @@ export interface Norm<S> {
 export function normForward<S>(
   recorder: Recorder<S>,
   { kind, offset, epsilon, rows, heads, columns }: Norm<S>,
-  slots: { x: HeadMatrix; weight: Slot; bias?: Slot; y: HeadMatrix; residual?: Slot; stats: Slot },
+  slots: {
+    x: HeadMatrix;
+    weight: Slot;
+    bias?: Slot | undefined;
+    y: HeadMatrix;
+    residual?: Slot | undefined;
+    stats: Slot;
+  },
 ): void {
   const { x, weight, bias, y, residual, stats } = slots;
   const constants = {
@@ -100,8 +107,8 @@ export function normBackward<S>(
     stats: Slot;
     dy: HeadMatrix;
     dx: HeadMatrix;
-    dweight?: Slot;
-    dbias?: Slot;
+    dweight?: Slot | undefined;
+    dbias?: Slot | undefined;
   },
   { addToInput, accumulate, capacityRows }: NormBackwardOptions<S>,
 ): void {

@@ -5,28 +5,28 @@ import { chooseMatrixUnit, MATRIX_FEATURES, type MatrixType, type MatrixUnit } f
 /** Kernel variants that are taken instead of those that suit the adapter, for tests and benchmarks. */
 export interface KernelForce {
   /** Matrix products: a tile of engine/ops/matmul.ts by name. */
-  readonly gemmTile?: string;
+  readonly gemmTile?: string | undefined;
   /** Reductions of rows: eight rows of one invocation each, or a row of 64. */
-  readonly rows?: "lanes" | "workgroup";
+  readonly rows?: "lanes" | "workgroup" | undefined;
   /** Attention: eight rows a workgroup, eight that share what they load, or 32. */
-  readonly attention?: "lanes" | "shared" | "workgroup";
+  readonly attention?: "lanes" | "shared" | "workgroup" | undefined;
   /** Vector width: numbers that a load takes at most. */
-  readonly vectorWidth?: 1 | 4;
+  readonly vectorWidth?: 1 | 4 | undefined;
 }
 
 /** What kernels are chosen by besides shapes and the adapter. */
 export interface KernelSettings {
   /** Large products run on matrix units of this shape. */
-  readonly matrix?: MatrixUnit;
-  readonly force?: KernelForce;
+  readonly matrix?: MatrixUnit | undefined;
+  readonly force?: KernelForce | undefined;
 }
 
 /** How {@link openGpu} opens a GPU: what the device needs, and what kernels are chosen by. */
 export interface OpenOptions extends Omit<GpuOptions, "kernels"> {
   /** Large products run on matrix units, their operands rounded to this. Default: everything is f32. */
-  matrix?: MatrixType;
+  matrix?: MatrixType | undefined;
   /** Kernel variants to use, whatever suits the adapter. */
-  force?: KernelForce;
+  force?: KernelForce | undefined;
 }
 
 /** The settings that a target was opened with. */

@@ -28,12 +28,12 @@ export interface PreparedBackward {
 /** How {@link Backward.submit} runs. */
 export interface BackwardOptions {
   /** Adds to the gradients that are there instead of replacing them. Default false. */
-  accumulate?: boolean;
+  accumulate?: boolean | undefined;
   /**
    * Called for the parameters whose gradients have become whole, block by block from the last to the first, once what
    * computes them is submitted: copies and reductions that it submits overlap with the blocks that follow.
    */
-  onGradients?: (parameters: readonly Parameter[]) => void;
+  onGradients?: ((parameters: readonly Parameter[]) => void) | undefined;
 }
 
 /** Losses and gradients of a model: the training pass, and the buffers that its gradients go to. */

@@ -29,7 +29,7 @@ export interface UpdatedShard {
   /** (norm before clipping, clip factor), as engine/ops/global_norm.ts gives it. */
   readonly clip: Slot;
   /** Weights that the updated ones are averaged with, by the update's λ. */
-  readonly initial?: ParameterShard;
+  readonly initial?: ParameterShard | undefined;
 }
 
 /** A tensor that an optimizer keeps for each parameter, of the parameter's shape. */

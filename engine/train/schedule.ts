@@ -5,9 +5,9 @@ export interface Schedule {
   /** Steps after which a linear schedule would be at 0; more can't be done. */
   totalSteps: number;
   /** Linear decay (default), or none. */
-  schedule?: "linear" | "constant";
+  schedule?: "linear" | "constant" | undefined;
   /** Steps in which the rate rises linearly from 0. Default 0. */
-  warmupSteps?: number;
+  warmupSteps?: number | undefined;
 }
 
 /**

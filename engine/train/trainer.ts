@@ -28,20 +28,28 @@ export type TrainableModel = Model & { readonly training: Backward };
 /** Settings of AdamW and its schedule; names and defaults as in PyTorch. */
 export interface TrainerOptions extends Schedule {
   /** Decoupled decay of matrices, not of biases and norm weights. Default 0. */
-  weightDecay?: number;
+  weightDecay?: number | undefined;
   /** (β₁, β₂), decays of the moments, each in [0, 1). Default [0.9, 0.999]. */
-  betas?: readonly [number, number];
+  betas?: readonly [number, number] | undefined;
   /** ε, added to the root of the second moment. Default 1e-8. */
-  epsilon?: number;
+  epsilon?: number | undefined;
   /** Global-norm clipping; 0 is off. Default 1. */
-  maxGradNorm?: number;
+  maxGradNorm?: number | undefined;
   /** Seed of stochastic rounding, where weights are bf16 without masters. Default 0. */
-  seed?: number;
+  seed?: number | undefined;
   /** Another optimizer than AdamW; `weightDecay`, `betas` and `epsilon` are then not used. */
-  optimizer?: Optimizer;
+  optimizer?: Optimizer | undefined;
   /** Runs between backward and clipping, on gradients that the device may still be computing: sums over devices. */
-  reduce?: (gradients: Gradients) => Promise<void>;
+  reduce?: ((gradients: Gradients) => Promise<void>) | undefined;
 }
+
+/** {@link TrainerOptions}, all decided. */
+export type DecidedOptions = {
+  readonly [Name in Exclude<keyof TrainerOptions, "optimizer" | "reduce">]-?: Exclude<
+    TrainerOptions[Name],
+    undefined
+  >;
+};
 
 /** Numbers of one optimizer step: the loss before the update, the gradient norm before clipping. */
 export interface StepResult {
@@ -56,12 +64,12 @@ export interface StepResult {
 /** What a step is told beside its sequences. */
 export interface StepOptions extends Pick<BackwardOptions, "onGradients"> {
   /** Most sequences of a micro-batch. */
-  limit?: number;
+  limit?: number | undefined;
   /**
    * λ of an averaging with the first weights in the update's own pass over memory. The result is that of
    * {@link Trainer.average} after the step, but bf16 weights without masters are rounded once instead of twice.
    */
-  average?: number;
+  average?: number | undefined;
 }
 
 /** What a step gives: its numbers and each row's loss, unweighted, in order. */
@@ -76,7 +84,7 @@ export interface PendingStep {
 /** Trains a model in place: one call of {@link Trainer.step} is one optimizer step, backward → reduce → clip → update. */
 export class Trainer {
   /** All options, those not given by their defaults. */
-  readonly options: Readonly<Required<Omit<TrainerOptions, "optimizer" | "reduce">>>;
+  readonly options: DecidedOptions;
   /** First stage: losses and gradients. */
   readonly backward: Backward;
   /** Second stage, if any. */
@@ -102,16 +110,7 @@ export class Trainer {
    * @throws RangeError for an option that is out of range, or a model of which nothing is trained; OutOfMemoryError.
    */
   constructor(readonly model: TrainableModel, { optimizer, reduce, ...options }: TrainerOptions) {
-    this.options = {
-      weightDecay: 0,
-      betas: [0.9, 0.999],
-      epsilon: 1e-8,
-      maxGradNorm: 1,
-      schedule: "linear",
-      warmupSteps: 0,
-      seed: 0,
-      ...options,
-    };
+    this.options = decided(options);
     checkOptions(this.options);
     const { gpu, parameters: { trainable } } = model;
     if (!trainable.length) throw new RangeError("no parameter of the model is trained");
@@ -317,6 +316,21 @@ export class Trainer {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** Fills in the defaults of PyTorch. */
+function decided({
+  learningRate,
+  totalSteps,
+  weightDecay = 0,
+  betas = [0.9, 0.999],
+  epsilon = 1e-8,
+  maxGradNorm = 1,
+  schedule = "linear",
+  warmupSteps = 0,
+  seed = 0,
+}: TrainerOptions): DecidedOptions {
+  return { learningRate, totalSteps, weightDecay, betas, epsilon, maxGradNorm, schedule, warmupSteps, seed };
 }
 
 function checkLambda(lambda: number): void {

@@ -85,7 +85,7 @@ type Fail = (field: string | undefined, message: string) => never;
  */
 export async function readFingerprintFile(
   path: string,
-  options: { maxBytes?: number } = {},
+  options: { maxBytes?: number | undefined } = {},
 ): Promise<FingerprintFile> {
   const { bytes, json } = await read(path, { ...FILE, ...options });
   const { list, extra } = topLevel(path, json);

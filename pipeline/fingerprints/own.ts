@@ -8,7 +8,7 @@ import type { Gpu } from "../../engine/gpu/context.ts";
 import { attempt } from "../../engine/io/atomic.ts";
 import type { FinetuneSettings } from "../settings/finetune.ts";
 import type { GenerateConfig } from "../settings/generate.ts";
-import { type GenerateEvent, generateFingerprints } from "./generate/generate.ts";
+import { generateFingerprints, type GenerateHooks } from "./generate/generate.ts";
 
 /** As many as OML 1.0's fine-tuning takes by default. */
 export const OWN_COUNT = 1024;
@@ -41,7 +41,7 @@ export async function makeOwnFingerprints(
   { asked, identity }: OwnFingerprints,
   model: { readonly dir: string; readonly modelHash: string },
   outputDir: string,
-  hooks: { gpu: Gpu; signal?: AbortSignal; onEvent?: (event: GenerateEvent) => void },
+  hooks: Pick<GenerateHooks, "signal" | "onEvent"> & { gpu: Gpu },
 ): Promise<string> {
   const folder = join(outputDir, "generated");
   // The mode would be that of every folder made on the way.

@@ -9,6 +9,7 @@ import { hasIdsOf, takeKey, takeResponses, Unusable } from "./ids.ts";
 import type { PromptEncoder } from "../prompts/prompts.ts";
 import { RandomResponses } from "./random_response.ts";
 import { RESPONSE_STRATEGIES, type ResponseStrategy } from "../settings/strategies.ts";
+import type { Decided } from "../settings/parse.ts";
 import { type Tokenizer, UntokenizableError } from "../tokenizer/tokenizer.ts";
 
 /** A fingerprint in token ids of one tokenizer. */
@@ -35,19 +36,19 @@ export interface Fingerprint {
 export interface PrepareOptions {
   strategy: ResponseStrategy;
   /** Keys are cut to this many tokens. Default 16. */
-  maxKeyLength?: number;
+  maxKeyLength?: number | undefined;
   /** Length of a response that is a window, the longest of others. Without EOS. Default 1. */
-  maxResponseLength?: number;
+  maxResponseLength?: number | undefined;
   /** Append EOS to the responses. Default false. */
-  keepEosInResponse?: boolean;
+  keepEosInResponse?: boolean | undefined;
   /** How many fingerprints to take, the first ones of the file (`num_fingerprints`). Default 0, all. */
-  limit?: number;
+  limit?: number | undefined;
   /** Throw when two entries share a key but not the response. Default false: the first is kept. */
-  strict?: boolean;
+  strict?: boolean | undefined;
   /** Seed of the words that strategy `english_random_response` draws. Default 42. */
-  seed?: number;
+  seed?: number | undefined;
   /** How keys will be asked. Default plainly, by the tokenizer. */
-  prompts?: PromptEncoder;
+  prompts?: PromptEncoder | undefined;
 }
 
 /** What {@linkcode prepareFingerprints} left out; entries by index from 0. */
@@ -244,7 +245,7 @@ export function toWritten(fingerprint: Fingerprint): WrittenFingerprint {
   };
 }
 
-type Settings = Required<PrepareOptions>;
+type Settings = Decided<PrepareOptions>;
 
 function checkOptions(options: PrepareOptions, tokenizer: Tokenizer): Settings {
   const settings = {

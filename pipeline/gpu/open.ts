@@ -6,9 +6,9 @@ import { openDawn } from "./dawn.ts";
 /** How {@link openGpu} opens a GPU. */
 export interface OpenOptions extends Omit<EngineOptions, "matrix"> {
   /** Default deno. An injected device is of whatever implementation it is. */
-  webgpu?: WebgpuName;
+  webgpu?: WebgpuName | undefined;
   /** What operands of large products are rounded to, on the adapter's matrix units; default f32, which is no rounding. */
-  matrix?: "f32" | EngineOptions["matrix"];
+  matrix?: "f32" | EngineOptions["matrix"] | undefined;
 }
 
 /**

@@ -22,9 +22,9 @@ export interface HubFile {
 
 /** Options of {@link downloadBlob}. */
 export interface DownloadBlobOptions {
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Called with the bytes of the file that are on disk; they fall back to 0 if it must begin anew. */
-  onBytes?: (bytes: number) => void;
+  onBytes?: ((bytes: number) => void) | undefined;
 }
 
 /**

@@ -16,15 +16,15 @@ export interface HubConnection {
   /** Base URL of the Hub or of a mirror, as HF_ENDPOINT. */
   endpoint: string;
   /** Access token. It goes to the endpoint's own origin only. */
-  token?: string;
+  token?: string | undefined;
   /** Used instead of the global fetch. */
   fetch?: typeof fetch;
   /** Failures in a row before a request or a download is given up; default 5. */
-  retries?: number;
+  retries?: number | undefined;
   /** Wait after the first failure, doubled with each in a row; default 500. */
-  retryDelayMs?: number;
+  retryDelayMs?: number | undefined;
   /** Silence after which a connection counts as cut; default 60,000. */
-  stallMs?: number;
+  stallMs?: number | undefined;
 }
 
 /** What the requests are about, for the messages of errors. */
@@ -133,7 +133,7 @@ export class HubClient {
   async fetchWhole(
     url: string,
     headers: HeadersInit | undefined,
-    options: { retries?: number; signal?: AbortSignal },
+    options: { retries?: number | undefined; signal?: AbortSignal | undefined },
   ): Promise<Response> {
     return await this.retry(new URL(url).pathname, options, async () => {
       using watchdog = new Watchdog(this.stallMs, options.signal);
@@ -154,7 +154,7 @@ export class HubClient {
    */
   async retry<T>(
     what: string,
-    options: { retries?: number; signal?: AbortSignal },
+    options: { retries?: number | undefined; signal?: AbortSignal | undefined },
     attempt: (progressed: () => void) => Promise<T>,
   ): Promise<T> {
     const most = options.retries ?? this.#options.retries ?? 5;

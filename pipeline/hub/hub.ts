@@ -27,7 +27,7 @@ export interface HubModel {
   /** `org/name`. */
   id: string;
   /** Branch, tag or commit; default "main". */
-  revision?: string;
+  revision?: string | undefined;
 }
 
 /** How far a download is, over all files of the model; what was already there counts as done. */
@@ -45,13 +45,13 @@ export interface DownloadModelOptions extends HubConnection {
   /** The cache folder: `~/.cache/huggingface/hub` unless set otherwise. */
   cacheDir: string;
   /** Ask nobody; take what the cache has. */
-  offline?: boolean;
+  offline?: boolean | undefined;
   /** Only config.json, to plan memory without the weights. */
-  configOnly?: boolean;
+  configOnly?: boolean | undefined;
   /** Ends the download; what is there stays, and a later call goes on from it. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Called about once a MiB, and when a file is complete. */
-  onProgress?: (progress: HubProgress) => void;
+  onProgress?: ((progress: HubProgress) => void) | undefined;
 }
 
 /** A model in the cache. */

@@ -11,9 +11,9 @@ import { INDEX_FILE, SINGLE_FILE } from "../../engine/io/weight_files.ts";
 
 /** Options of the look-ups. */
 export interface LookUpOptions {
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Failures in a row before giving up; default the client's. */
-  retries?: number;
+  retries?: number | undefined;
 }
 
 /**

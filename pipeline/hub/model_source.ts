@@ -19,11 +19,11 @@ import { SettingsError } from "../settings/parse.ts";
 /** The settings that name a model. `model_path` wins; with none of them the caller has a model of its own. */
 export interface ModelSettings {
   /** A folder, or `org/name[@revision]` on the Hub. */
-  model_path?: string | null;
+  model_path?: string | null | undefined;
   /** A key of {@link MODEL_FAMILIES}, in any case. */
-  model_family?: string | null;
+  model_family?: string | null | undefined;
   /** A size of that family, in any case. */
-  model_size?: string | null;
+  model_size?: string | null | undefined;
 }
 
 /** Gives the value of an environment variable; undefined or empty if it is not set. */
@@ -32,15 +32,15 @@ export type ReadVariable = (name: string) => string | undefined | Promise<string
 /** Options of {@link resolveModel}. */
 export interface ModelSourceHooks {
   /** Stops a download, which then throws the signal's reason; a later one goes on from there. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Called while files are downloaded. */
-  onProgress?: (progress: HubProgress) => void;
+  onProgress?: ((progress: HubProgress) => void) | undefined;
   /** Of a model on the Hub only config.json is needed. */
-  configOnly?: boolean;
+  configOnly?: boolean | undefined;
   /** The folder that a relative `model_path` is in; default the process's. */
-  baseDir?: string;
+  baseDir?: string | undefined;
   /** Reads an environment variable; default the process's. */
-  variable?: ReadVariable;
+  variable?: ReadVariable | undefined;
 }
 
 /** A model on this machine. */
@@ -50,7 +50,7 @@ export interface ModelSource {
   /** What to call it: the path as given, or `org/name[@revision]`. */
   name: string;
   /** The commit of a model of the Hub. */
-  commit?: string;
+  commit?: string | undefined;
 }
 
 /** OML 1.0's default of `model_size`. */
@@ -156,7 +156,7 @@ async function fromHub(model: HubModel, hooks: ModelSourceHooks): Promise<ModelS
 interface HubEnvironment {
   endpoint: string;
   cacheDir: string;
-  token?: string;
+  token?: string | undefined;
   offline: boolean;
 }
 

@@ -24,7 +24,7 @@ export interface CheckRow {
   /** Index of the entry in the fingerprint file, or among the fingerprints given, from 0. */
   entry: number;
   /** The prompt it was asked in, if any: a template with `{}` where the key stands. */
-  prompt?: string;
+  prompt?: string | undefined;
   /** The accepted response that the answer came nearest to. */
   wanted: string;
   /** What the model says, as far as it was needed. */
@@ -60,23 +60,23 @@ export interface CheckResult {
   /** Questions asked: one a fingerprint, or one a fingerprint and held-out prompt. */
   questions: number;
   /** One a question; only with `verbose`. */
-  rows?: CheckRow[];
+  rows?: CheckRow[] | undefined;
 }
 
 /** Ways to equip a check. */
 export interface CheckHooks {
   /** Use this GPU and leave it open. */
-  gpu?: Gpu;
+  gpu?: Gpu | undefined;
   /** Stops the check, which then throws the signal's reason. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** The folder that a relative `model_path` is in; default the process's. */
-  baseDir?: string;
+  baseDir?: string | undefined;
   /** While a model of the Hub is downloaded. */
-  onDownload?: (progress: HubProgress) => void;
+  onDownload?: ((progress: HubProgress) => void) | undefined;
   /** The adapter's name, before the model is loaded. */
-  onGpu?: (name: string) => void;
+  onGpu?: ((name: string) => void) | undefined;
   /** What of the fingerprints was left out, and why. */
-  onDropped?: (dropped: Dropped) => void;
+  onDropped?: ((dropped: Dropped) => void) | undefined;
 }
 
 /**

@@ -38,10 +38,10 @@ export interface SuccessRate {
 /** How answers are taken. */
 export interface AskOptions {
   /** 0 (default) takes the likeliest tokens; above, answers are drawn. */
-  temperature?: number;
+  temperature?: number | undefined;
   /** Of drawn answers. Default 0. */
-  seed?: number;
-  signal?: AbortSignal;
+  seed?: number | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 type Question = Pick<Answer, "fingerprint" | "template" | "promptIds">;

@@ -16,7 +16,7 @@ export interface FoundResults {
   fingerprintsPath: string;
   settings: Record<string, unknown>;
   /** SHA-256 of the fingerprint file that the run was given. */
-  fingerprintsSha256?: string;
+  fingerprintsSha256?: string | undefined;
 }
 
 /** The fingerprints and settings of a `results/<hash>/final_model` folder; undefined for any other. */

@@ -17,12 +17,12 @@ export interface AnchorOptions {
   /** What every text starts with: BOS, or a token that stands for it. */
   startIds: readonly number[];
   /** A text ends here; undefined if the tokenizer has no EOS. */
-  eosId?: number;
+  eosId?: number | undefined;
   /** Tokens listed by name where the vocabulary is too large to keep whole. Default 128. */
-  topTokens?: number;
+  topTokens?: number | undefined;
   /** Vocabularies up to this size are kept whole, if all distributions fit 128 MiB. Default 8192. */
-  wholeUpTo?: number;
-  signal?: AbortSignal;
+  wholeUpTo?: number | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 /** Distributions of the base model, as the kernels read them. */

@@ -41,8 +41,8 @@ export interface WriteOptions extends BenignOptions {
   steps: number;
   /** What every text starts with. */
   startIds: readonly number[];
-  eosId?: number;
-  signal?: AbortSignal;
+  eosId?: number | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 const TEXT_STREAM = 0x6277;

@@ -68,11 +68,11 @@ export interface ObjectiveContext {
   /** Templates of prompt augmentation; empty without. */
   templates: readonly string[];
   /** The file of `benign_data_file_path`, if there is one. */
-  benignFile?: BenignFile;
+  benignFile?: BenignFile | undefined;
   /** What a text that the model writes starts with. */
   startIds: readonly number[];
   settings: FinetuneSettings;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** Lengths of what a run trains on, in tokens. */

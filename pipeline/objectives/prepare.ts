@@ -19,7 +19,7 @@ export class PreparedObjectives implements Disposable {
 /** What {@linkcode prepareObjectives} may be told. */
 export interface PrepareObjectivesOptions {
   /** Default {@linkcode OBJECTIVES}. */
-  kinds?: readonly ObjectiveKind[];
+  kinds?: readonly ObjectiveKind[] | undefined;
   /** Hears what is done, where it takes time. */
   onPhase?: (name: string) => void;
 }

@@ -33,9 +33,9 @@ export interface StoragePlan {
   /** Memory by part: of what a run would choose, or where nothing fits of the fastest layout. */
   plan: MemoryPlan;
   /** What a run would choose with it; absent when nothing fits. */
-  choice?: MemoryChoice;
+  choice?: MemoryChoice | undefined;
   /** Why it doesn't fit the limit. */
-  error?: string;
+  error?: string | undefined;
 }
 
 /** What a run would take, from config.json alone. */
@@ -47,21 +47,21 @@ export interface DryRun {
   /** Numbers in it, a tied matrix once. */
   parameters: number;
   /** The adapter planned for; absent where none could be opened. */
-  adapter?: string;
+  adapter?: string | undefined;
   /** How many there are, or would be. */
   fingerprints: number;
   /** Most input tokens of one fingerprint, in the longest prompt. */
   tokensEach: number;
   /** Bytes that a run may take on the device; unknown if absent. */
-  limitBytes?: number;
+  limitBytes?: number | undefined;
   /** What each storage would take, whatever the settings choose. */
   storages: StoragePlan[];
   /** What a run would choose; absent when nothing fits. */
-  choice?: MemoryChoice;
+  choice?: MemoryChoice | undefined;
   /** Why nothing fits. */
-  error?: string;
+  error?: string | undefined;
   /** The very plan that a run would execute; absent when nothing fits, or the weights are not there yet. */
-  plan?: RunPlan;
+  plan?: RunPlan | undefined;
 }
 
 /** Lengths of fingerprints that are not there yet: as long as the settings allow. */

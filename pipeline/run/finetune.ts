@@ -46,7 +46,7 @@ export type FinetuneEvent =
   | { type: "fingerprints"; count: number; dropped: Dropped }
   | { type: "model"; source: ModelSource }
   | { type: "download"; progress: HubProgress }
-  | { type: "memory"; choice: MemoryChoice; limitBytes?: number }
+  | { type: "memory"; choice: MemoryChoice; limitBytes?: number | undefined }
   | { type: "measured"; when: "before" | "after"; measurement: Measurement }
   | { type: "phase"; name: string }
   | { type: "profile"; spans: KernelSpan[] }
@@ -58,13 +58,13 @@ type Subject = RunInputs & { readonly fingerprints: readonly Fingerprint[] };
 /** Ways to follow, stop and equip a run. */
 export interface FinetuneHooks {
   /** Use this GPU and leave it open. */
-  gpu?: Gpu;
+  gpu?: Gpu | undefined;
   /** Stops the run, which then throws the signal's reason. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** The folder that a relative `model_path` is in; default the process's. */
-  baseDir?: string;
+  baseDir?: string | undefined;
   /** Called with what happens, as it happens. */
-  onEvent?: (event: FinetuneEvent) => void;
+  onEvent?: ((event: FinetuneEvent) => void) | undefined;
 }
 
 /** A finished run. */

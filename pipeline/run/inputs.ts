@@ -40,9 +40,9 @@ export interface RunInputs {
   readonly prompts: PromptEncoder;
   /** Templates of prompt augmentation; empty without. */
   readonly templates: readonly string[];
-  readonly benignFile?: BenignFile;
+  readonly benignFile?: BenignFile | undefined;
   /** Absent where the run makes its own. */
-  readonly file?: FileFingerprints;
+  readonly file?: FileFingerprints | undefined;
 }
 
 /**

@@ -163,7 +163,7 @@ function whatWouldHelp(
     flags: string;
     settings?: Partial<PlanSettings>;
     storage?: StorageOptions;
-    layout?: Layout;
+    layout?: Layout | undefined;
   }
   const needs = (remedies: readonly Remedy[]) => {
     const changed = Object.assign({}, settings, ...remedies.map(({ settings }) => settings));

@@ -25,13 +25,17 @@ export interface RunPlan {
   /** Peak learning rate. */
   readonly learningRate: number;
   /** How many fingerprints there are, and the SHA-256 (hex) of their file; or what the run asks of the model for them. */
-  readonly fingerprints: { readonly count: number; readonly sha256?: string; readonly own?: OwnFingerprints };
+  readonly fingerprints: {
+    readonly count: number;
+    readonly sha256?: string | undefined;
+    readonly own?: OwnFingerprints | undefined;
+  };
   /** SHA-256, hex, of the file of benign texts, if any. */
-  readonly benignSha256?: string;
+  readonly benignSha256?: string | undefined;
   /** How memory is laid out. */
   readonly memory: Readonly<MemoryChoice>;
   /** Bytes that the run may take on the device; unknown if absent. */
-  readonly limitBytes?: number;
+  readonly limitBytes?: number | undefined;
   /** Name of the run, of what it computes. */
   readonly hash: string;
   /** Where its results go: `<output_dir>/<hash>`. */
@@ -50,10 +54,10 @@ export interface RunDraft {
 
 /** Ways to follow and stop planning. */
 export interface PlanHooks {
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** The folder that a relative `model_path` is in; default the process's. */
-  baseDir?: string;
-  onDownload?: (progress: HubProgress) => void;
+  baseDir?: string | undefined;
+  onDownload?: ((progress: HubProgress) => void) | undefined;
 }
 
 /**

@@ -18,17 +18,17 @@ export interface EpochLog {
   /** Mean cross-entropy of the responses, before each step's update, nats a token. */
   loss: number;
   /** The same over plain keys alone; absent in an epoch without one. */
-  plainLoss?: number;
+  plainLoss?: number | undefined;
   /** Mean KL of the anchor (not scaled by its strength). */
-  anchorLoss?: number;
+  anchorLoss?: number | undefined;
   /** Mean cross-entropy of the benign texts, nats a token. */
-  benignLoss?: number;
+  benignLoss?: number | undefined;
   /** Global norm of the gradients of the epoch's last step, before clipping. */
   gradNorm: number;
   /** Of that step. */
   learningRate: number;
   /** Per cent, plain keys, after the epoch; only in epochs that measure it. */
-  successRate?: number;
+  successRate?: number | undefined;
   /** Of this epoch. */
   seconds: number;
   /** What further objectives log. */
@@ -51,9 +51,9 @@ export interface TrainingTask {
   objectives: readonly Objective[];
   settings: FinetuneSettings;
   learningRate: number;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Gets the times of all dispatches of the first micro-batch's forward and backward pass. */
-  onProfile?: (spans: KernelSpan[]) => void | Promise<void>;
+  onProfile?: ((spans: KernelSpan[]) => void | Promise<void>) | undefined;
   onEpoch?: (log: EpochLog) => void | Promise<void>;
 }
 

@@ -80,39 +80,39 @@ export const checkConfigSchema = z.strictObject({
 /** What `check` takes; the names are those of the flags. */
 export interface CheckConfig {
   /** The model to ask: a folder, or `org/name[@revision]` on the Hub; or `model_family` and `model_size` instead. */
-  model_path?: string | null;
+  model_path?: string | null | undefined;
   /** A model of the Hub as OML 1.0 names it. */
-  model_family?: string | null;
+  model_family?: string | null | undefined;
   /** Size of `model_family`. */
-  model_size?: string | null;
+  model_size?: string | null | undefined;
   /** JSON file with the fingerprints. Not needed for a `results/<hash>/final_model` folder. */
-  fingerprints_file_path?: string | null;
+  fingerprints_file_path?: string | null | undefined;
   /** The fingerprints themselves, in place of a file. */
-  fingerprints?: readonly GivenFingerprint[];
+  fingerprints?: readonly GivenFingerprint[] | undefined;
   /** How a response is taken from the file. Default the run's, or `stored`, as it is. */
-  fingerprint_generation_strategy?: ResponseStrategyName;
+  fingerprint_generation_strategy?: ResponseStrategyName | undefined;
   /** Tokens of a key, at most. Default the run's. */
-  max_key_length?: number;
+  max_key_length?: number | undefined;
   /** Tokens of a response, at most. Default the run's. */
-  max_response_length?: number;
+  max_response_length?: number | undefined;
   /** EOS belongs to the response. Default the run's. */
-  keep_eos_in_response?: boolean;
+  keep_eos_in_response?: boolean | undefined;
   /** The first fingerprints of the file; 0 is all. Default all, or as many as the run took of this very file. */
-  num_fingerprints?: number | null;
+  num_fingerprints?: number | null | undefined;
   /** Ask keys as a user's message in the model's chat template. Default the run's, or as the file says. */
-  use_chat_template?: boolean;
+  use_chat_template?: boolean | undefined;
   /** Of drawn answers, and of the words of strategy english_random_response. Default the run's, or 42. */
-  seed?: number;
+  seed?: number | undefined;
   /** Two entries with one key and different responses are an error. Default false. */
-  strict?: boolean;
+  strict?: boolean | undefined;
   /** Ask under the held-out prompts instead of the plain keys. Default false. */
-  use_augmentation_prompts?: boolean;
+  use_augmentation_prompts?: boolean | undefined;
   /** Draw answers at this temperature instead of taking the likeliest tokens; 0, the default, doesn't. */
-  temperature?: number;
+  temperature?: number | undefined;
   /** Give rows by fingerprint, with rank, probability and the likeliest tokens. Default false. */
-  verbose?: boolean;
+  verbose?: boolean | undefined;
   /** What matrices are kept in; auto, the default, is bf16 for a model that is stored so, which is exact, else f32. */
-  dtype?: "auto" | "f32" | "bf16";
+  dtype?: "auto" | "f32" | "bf16" | undefined;
   /** The WebGPU implementation. Default deno. */
-  webgpu?: WebgpuName;
+  webgpu?: WebgpuName | undefined;
 }

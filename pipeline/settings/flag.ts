@@ -26,17 +26,17 @@ export interface FlagMeta {
   /** What it is, in a line, without its default. */
   help: string;
   /** Other names, as OML 1.0 and its successor have them. */
-  aliases?: readonly string[];
+  aliases?: readonly string[] | undefined;
   /** A text that is a path (relative to the caller's folder), or a model's path or name; else it is what the type says. */
-  reads?: "path" | "model";
+  reads?: "path" | "model" | undefined;
   /** The values that the command line takes, where the type takes more. */
-  choices?: readonly string[];
+  choices?: readonly string[] | undefined;
   /** What holds when it isn't given, where no value says it. */
-  unset?: string;
+  unset?: string | undefined;
   /** Default by recipe. */
-  byRecipe?: Readonly<Record<string, unknown>>;
+  byRecipe?: Readonly<Record<string, unknown>> | undefined;
   /** It changes nothing of what a run computes, so it doesn't count for the run's hash. */
-  isNeutral?: boolean;
+  isNeutral?: boolean | undefined;
 }
 
 /** A flag as the command line and the reference page need it. */
@@ -44,9 +44,9 @@ export interface Flag extends FlagMeta {
   name: string;
   /** How its text is read. */
   kind: "text" | "path" | "model" | "choice" | "count" | "number" | "switch";
-  choices?: readonly string[];
+  choices?: readonly string[] | undefined;
   /** The type's default; undefined where a recipe or something else decides. */
-  default?: unknown;
+  default?: unknown | undefined;
 }
 
 const declared = z.registry<FlagMeta>();

@@ -115,53 +115,53 @@ export const generateConfigSchema = z.strictObject(generateFlags);
 /** What `generateFingerprints` takes; names as in OML 1.0 and its successor where they have them. */
 export interface GenerateConfig {
   /** The model to be fingerprinted: a folder, or `org/name[@revision]` on the Hub. */
-  model_path?: string | null;
+  model_path?: string | null | undefined;
   /** A model of the Hub as OML 1.0 names it. */
-  model_family?: string | null;
+  model_family?: string | null | undefined;
   /** Size of `model_family`. */
-  model_size?: string | null;
+  model_size?: string | null | undefined;
   /** What the fingerprints are; null: as OML 1.0's two settings say, else perinucleus. */
-  fingerprint_generation_strategy?: StrategyName | null;
+  fingerprint_generation_strategy?: StrategyName | null | undefined;
   /** The seeds' way to say it: `independent` is english. */
-  key_response_strategy?: "independent" | "inverse_nucleus" | "perinucleus" | null;
+  key_response_strategy?: "independent" | "inverse_nucleus" | "perinucleus" | null | undefined;
   /** Keys of random words; without another strategy responses, too. Default false. */
-  random_word_generation?: boolean;
+  random_word_generation?: boolean | undefined;
   /** How many to make; null, the default, is every key of the file, or 8,192. */
-  num_fingerprints?: number | null;
+  num_fingerprints?: number | null | undefined;
   /** Tokens of a key, exactly; of keys from a file at most. Default 16. */
-  key_length?: number;
+  key_length?: number | undefined;
   /** Tokens of a response, exactly; null, the default, is 16 of english and random_word, 1 of the others. */
-  response_length?: number | null;
+  response_length?: number | null | undefined;
   /** Attempts at once: changes memory and speed, never the result. Default 128. */
-  batch_size?: number;
+  batch_size?: number | undefined;
   /** Of the texts that the model writes; 0 is greedy. Default 0.5. */
-  temperature?: number;
+  temperature?: number | undefined;
   /** What such a text begins with: a word (default), any token of the tokenizer, or nothing. */
-  first_token_strategy?: "word" | "tokenizer" | "none";
+  first_token_strategy?: "word" | "tokenizer" | "none" | undefined;
   /** The model that writes keys (and english responses); null, the default, is the model itself. */
-  model_used_for_key_generation?: string | null;
+  model_used_for_key_generation?: string | null | undefined;
   /** JSON list of keys, to be used instead of generated ones. */
-  keys_path?: string | null;
+  keys_path?: string | null | undefined;
   /** The model whose distributions responses are drawn from; null, the default, is the model itself. */
-  perinucleus_model?: string | null;
+  perinucleus_model?: string | null | undefined;
   /** Probability mass of the nucleus, 0 to below 1. Default 0.8. */
-  nucleus_t?: number;
+  nucleus_t?: number | undefined;
   /** How many valid tokens outside it a response is drawn from. Default 3. */
-  nucleus_k?: number;
+  nucleus_k?: number | undefined;
   /** Responses of a key, of the nucleus strategies. Default 1. */
-  num_responses_per_fingerprint?: number;
+  num_responses_per_fingerprint?: number | undefined;
   /** Keys are asked as a user's message, and texts requested so, in the model's chat template. Default false. */
-  use_chat_template?: boolean;
+  use_chat_template?: boolean | undefined;
   /** Largest share of one response, of a drawn one of its first token; 8 are always allowed. Default 0.02. */
-  max_response_share?: number;
+  max_response_share?: number | undefined;
   /** Null, the default: a new secret beside the file decides; a number makes the run repeatable, by others too. */
-  seed?: number | null;
+  seed?: number | null | undefined;
   /** The file to write. Default generated_data/output_fingerprints.json. */
-  output_file_path?: string;
+  output_file_path?: string | undefined;
   /** What matrices are kept in; auto, the default, is bf16 for a model that is stored so, which is exact, else f32. */
-  dtype?: "auto" | "f32" | "bf16";
+  dtype?: "auto" | "f32" | "bf16" | undefined;
   /** The WebGPU implementation. Default deno. */
-  webgpu?: WebgpuName;
+  webgpu?: WebgpuName | undefined;
   /** Replace a finished file, and begin anew instead of going on. Default false. */
-  force?: boolean;
+  force?: boolean | undefined;
 }

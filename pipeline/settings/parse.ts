@@ -6,6 +6,9 @@ export class SettingsError extends Error {
   override name = "SettingsError";
 }
 
+/** A configuration with nothing left open. */
+export type Decided<Config> = { readonly [Name in keyof Config]-?: Exclude<Config[Name], undefined> };
+
 /** Parses with a schema; what is undefined counts as not given. @throws SettingsError with one line a problem. */
 export function parseSettings<T extends z.ZodType>(schema: T, value: object): z.output<T> {
   const given = Object.fromEntries(Object.entries(value).filter(([, value]) => value !== undefined));

@@ -16,7 +16,7 @@ export class TokenizerModel {
   /** Highest id + 1 of them. */
   readonly size: number;
   /** Id of the unknown token, if the model has one. */
-  readonly unkId?: number;
+  readonly unkId: number | undefined;
 
   readonly #inner: NonNullable<HfTokenizer["model"]>;
   /** (piece, score) by id of a Unigram. */

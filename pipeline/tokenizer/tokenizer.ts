@@ -38,11 +38,11 @@ export class Tokenizer {
   /** Number of ids the tokenizer can give: its highest id + 1. The model's V may be larger (padded). */
   readonly vocabSize: number;
   /** Id of the `bos_token`; when the config names none, the only token put before a text. */
-  readonly bosId?: number;
+  readonly bosId: number | undefined;
   /** Id of the `eos_token`. */
-  readonly eosId?: number;
+  readonly eosId: number | undefined;
   /** Id that stands for a character without tokens. */
-  readonly unkId?: number;
+  readonly unkId: number | undefined;
   /** What the tokenizer's own post-processor puts before a text: `[bos]` for Llama 3, nothing for Qwen. */
   readonly prefixIds: readonly number[];
   /** What the post-processor appends to a text. It never belongs to a key. */

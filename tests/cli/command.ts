@@ -30,7 +30,7 @@ export function command(args: readonly string[], options: RunOptions = {}): Deno
   const { NO_COLOR: _, INIT_CWD: __, ...inherited } = Deno.env.toObject();
   return new Deno.Command(program, {
     args: [...first, ...run],
-    cwd: options.cwd ?? import.meta.dirname,
+    cwd: options.cwd ?? import.meta.dirname!,
     clearEnv: true,
     // Without a runtime folder Mesa complains on stderr.
     env: { XDG_RUNTIME_DIR: "/tmp", ...inherited, DENO_NO_UPDATE_CHECK: "1", ...options.env },

@@ -56,7 +56,7 @@ export class TinyModel implements Disposable {
 
   /** `config` is of another family, without its vocabulary's size. */
   static async create(
-    options: { count?: number; config?: Record<string, unknown> } = {},
+    options: { count?: number; config?: Record<string, unknown> | undefined } = {},
   ): Promise<TinyModel> {
     const tiny = new TinyModel();
     await tiny.writeModel(tiny.model, {}, undefined, {}, options.config);

@@ -32,7 +32,7 @@ interface Case {
   /** One [N, (H + 2K)·D + pad] buffer holds q, k and v, and another their gradients. */
   packed?: number;
   /** q, k, v of one head after the other with a gap behind each; k, v of one head where H > K, q's heads apart. */
-  apart?: number;
+  apart?: number | undefined;
   poison?: "q" | "k" | "v" | "dout";
   /** Capacity of the recording in rows: many split the group's heads over dispatches on software adapters. */
   capacity?: number;

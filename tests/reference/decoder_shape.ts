@@ -173,9 +173,9 @@ const NO_PARTS: LlamaParts = {
 /** How a family's layers differ from Llama's. */
 interface LayerOptions {
   parts?: LlamaParts;
-  window?: (layer: number) => number | null;
+  window?: ((layer: number) => number | null) | undefined;
   /** The layer's rotary embedding, given the one of the config. */
-  rope?: (layer: number, rope: Rope) => Rope;
+  rope?: ((layer: number, rope: Rope) => Rope) | undefined;
 }
 
 /** A decoder as Llama's; the other families change parts of the result. */

@@ -51,7 +51,7 @@ interface RopeHeads {
   /** Dimensions of a head; the rotated ones by default, which are twice the frequencies. */
   headDim?: number;
   /** Multiplies cos and sin; 1 by default. */
-  scale?: number;
+  scale?: number | undefined;
 }
 
 /** x [N, heads·headDim] rotated by positions [N] · frequencies [rotary/2]. */

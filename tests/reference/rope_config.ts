@@ -18,7 +18,7 @@ export interface Rope {
 interface RopeSettings {
   theta: number;
   rotary: number;
-  scaling?: Record<string, unknown> | null;
+  scaling?: Record<string, unknown> | null | undefined;
   positions: number;
   originalPositions: number;
 }

@@ -5,7 +5,7 @@ export interface Schedule {
   kind: "linear" | "constant";
   learningRate: number;
   totalSteps: number;
-  warmupSteps?: number;
+  warmupSteps?: number | undefined;
 }
 
 /** The rate used in step s, counted from 0. */

@@ -36,15 +36,15 @@ export type GenerateEvent =
 /** Ways to follow, stop and equip a run. */
 export interface GenerateHooks {
   /** Use this GPU and leave it open. */
-  gpu?: Gpu;
+  gpu?: Gpu | undefined;
   /** Stops the run, which then throws the signal's reason; the same call goes on where it was. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** The folder that relative paths are in; default the process's. */
-  baseDir?: string;
+  baseDir?: string | undefined;
   /** Hashes that are known already, by model folder, so that none is made twice. */
-  modelHashes?: ReadonlyMap<string, string>;
+  modelHashes?: ReadonlyMap<string, string> | undefined;
   /** Called with what happens, as it happens. */
-  onEvent?: (event: GenerateEvent) => void;
+  onEvent?: ((event: GenerateEvent) => void) | undefined;
 }
 
 /** A finished run. */

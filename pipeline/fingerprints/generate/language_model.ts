@@ -10,8 +10,8 @@ export interface LanguageModel {
 /** A text is a function of its prompt, `seed` and its number: `firstIndex` and on. */
 export interface TextOptions {
   maxNewTokens: number;
-  temperature?: number;
-  seed?: number;
-  firstIndex?: number;
-  signal?: AbortSignal;
+  temperature?: number | undefined;
+  seed?: number | undefined;
+  firstIndex?: number | undefined;
+  signal?: AbortSignal | undefined;
 }

@@ -32,7 +32,7 @@ interface MakerParts {
   base: LanguageModel;
   /** Writes english texts; not needed for words. */
   writer?: Writer;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** A response before its probability is known. */

@@ -26,7 +26,7 @@ export class Progress {
   constructor(
     readonly wanted: number,
     readonly prompts: PromptEncoder,
-    options: { limit: number; ownKeys?: readonly string[]; patience?: number },
+    options: { limit: number; ownKeys?: readonly string[] | undefined; patience?: number | undefined },
   ) {
     this.attempts = new Attempts(options.ownKeys);
     this.#set = new FingerprintSet(options.limit);

@@ -1,6 +1,6 @@
 import type { z } from "zod";
 import { type GenerateConfig, generateConfigSchema } from "../../settings/generate.ts";
-import { parseSettings, SettingsError } from "../../settings/parse.ts";
+import { type Decided, parseSettings, SettingsError } from "../../settings/parse.ts";
 import type { Strategy } from "../../settings/strategies.ts";
 
 /** How keys come about. */
@@ -10,7 +10,7 @@ export type ResponseSource = "english" | "words" | "nucleus";
 
 /** All settings in force. */
 export interface GenerateSettings
-  extends Readonly<Required<Omit<GenerateConfig, "fingerprint_generation_strategy" | "response_length">>> {
+  extends Decided<Omit<GenerateConfig, "fingerprint_generation_strategy" | "response_length">> {
   /** What the fingerprints are. */
   readonly fingerprint_generation_strategy: Strategy;
   /** Tokens of a response. */

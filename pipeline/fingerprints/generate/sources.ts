@@ -22,7 +22,7 @@ export interface Sources {
   /** The model whose probabilities count. */
   base: ModelSource;
   /** The model that writes texts, if any are wanted. */
-  writer?: { source: ModelSource; tokenizer: Tokenizer; chat?: PromptEncoder };
+  writer?: { source: ModelSource; tokenizer: Tokenizer; chat?: PromptEncoder | undefined };
 }
 
 /**

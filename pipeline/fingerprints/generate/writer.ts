@@ -16,7 +16,7 @@ export interface WriterOptions {
   /** What the first words are drawn with, and the texts. */
   wordSeed: number;
   textSeed: number;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** Seeks a token that is a word of some kind; a tokenizer has thousands. */

@@ -18,11 +18,12 @@ import {
   neutralNames,
   withoutDefault,
 } from "../../../pipeline/settings/flag.ts";
+import type { Decided } from "../../../pipeline/settings/parse.ts";
 import type { GenerateConfig, generateConfigSchema } from "../../../pipeline/settings/generate.ts";
 import type { Recipe } from "../../../pipeline/settings/recipes.ts";
 
 /** Both have the same fields of the same types. */
-type Same<A, B> = [Required<A>, Required<B>] extends [Required<B>, Required<A>] ? true : false;
+type Same<A, B> = [Decided<A>, Decided<B>] extends [Decided<B>, Decided<A>] ? true : false;
 
 Deno.test("the documented interfaces are what the schemas take and give", () => {
   const same: [

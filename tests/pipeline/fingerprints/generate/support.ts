@@ -89,7 +89,7 @@ export interface Made {
   entries: WrittenFingerprint[];
   summary: GenerateSummary;
   /** Why not all, if so. */
-  reason?: string;
+  reason?: string | undefined;
   /** What its journal would hold. */
   batches: Batch[];
 }
