@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import project from "../deno.json" with { type: "json" };
 
 const ROOT = new URL("../", import.meta.url);
 /** Generated; tests/tools/ holds it to be there. */
@@ -45,3 +46,13 @@ function exists(url: URL): boolean {
     throw error;
   }
 }
+
+Deno.test("the lint of documentation covers every entry point, and docs/api.md names each", async () => {
+  const entries = Object.values(project.exports).map((path) => path.replace("./", ""));
+  assert.equal(project.tasks["doc-lint"], `deno doc --lint ${entries.join(" ")}`);
+  const page = await Deno.readTextFile(new URL("docs/api.md", ROOT));
+  for (const path of Object.keys(project.exports)) {
+    const name = project.name + path.slice(1);
+    assert.ok(page.includes(`\`${name}\``), `docs/api.md doesn't name ${name}`);
+  }
+});

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { writeSafetensors } from "../../../engine/io/safetensors_writer.ts";
 import { Checkpoint, elementsOf } from "../../../engine/io/safetensors.ts";
+import { FingerprintFileError } from "../../../pipeline/fingerprints/file.ts";
 import { check } from "../../../pipeline/measure/check.ts";
 import { type CheckConfig, checkConfigSchema, savedSchema } from "../../../pipeline/settings/check.ts";
 import { SettingsError } from "../../../pipeline/settings/parse.ts";
@@ -161,6 +162,32 @@ Deno.test("a response is taken from the file as it is stored, also under the nam
   );
 });
 
+Deno.test("fingerprints may be values: they are asked and checked as a file's entries are", async () => {
+  using tiny = await TinyModel.create({ count: 6 });
+  const fingerprints = JSON.parse(await Deno.readTextFile(tiny.fingerprints));
+  const base = { model_path: tiny.model, verbose: true };
+  const ask = async (more: Partial<CheckConfig>) => await check({ ...base, ...more }, { gpu });
+  const asked = await ask({ fingerprints });
+  assert.deepEqual(asked, await ask({ fingerprints_file_path: tiny.fingerprints }));
+  assert.equal(asked.rows!.length, 6);
+  // One that types back into the same token.
+  const { entry, got } = asked.rows!.find(({ got }) => /^ ?[a-z]+$/.test(got))!;
+  const one = await ask({ fingerprints: [{ key: fingerprints[entry].key, response: [" man", got] }] });
+  assert.deepEqual([one.fingerprints, one.success_rate], [1, 100]);
+
+  const wrong = [{ key: "the sun", response: " girl" }, { key: "the moon", response: "" }];
+  await assert.rejects(ask({ fingerprints: wrong }), (error) => {
+    assert.ok(error instanceof FingerprintFileError);
+    assert.deepEqual([error.path, error.entry, error.field], ["fingerprints", 1, "response"]);
+    assert.equal(error.message, 'fingerprints: entry 1 (counted from 0): field "response" is empty');
+    return true;
+  });
+  await assert.rejects(
+    ask({ fingerprints: [] }),
+    /^FingerprintFileError: fingerprints: the list .* is empty$/,
+  );
+});
+
 Deno.test("settings of a check are checked", async () => {
   const refused = (config: unknown, expected: RegExp) =>
     assert.rejects(check(config as CheckConfig, { gpu }), (error) => {
@@ -170,6 +197,11 @@ Deno.test("settings of a check are checked", async () => {
     });
   await refused({}, /^model_path is missing: /);
   await refused({ model_path: "m", learning_rate: 1 }, /^unknown setting: learning_rate$/);
+  await refused(
+    { model_path: "m", fingerprints_file_path: "f", fingerprints: [{ key: "a", response: "b" }] },
+    /^fingerprints and fingerprints_file_path: expected one of them, found both$/,
+  );
+  await refused({ model_path: "m", fingerprints: "f" }, /^fingerprints: expected a list of fingerprints$/);
   await refused({ model_path: "m", num_fingerprints: -1 }, /^num_fingerprints: /);
   await refused({ model_path: "m", temperature: -1, seed: 0.5 }, /^seed: .*\ntemperature: /);
   await refused({ model_path: "m", fingerprint_generation_strategy: "french" }, /^fingerprint_generation_/);
