@@ -75,7 +75,14 @@ export {
   GenerateFileError,
   NotEnoughFingerprintsError,
 } from "./fingerprints/generate/errors.ts";
-export { STRATEGIES, type Strategy, type StrategyName } from "./settings/strategies.ts";
+export {
+  RESPONSE_STRATEGIES,
+  type ResponseStrategy,
+  type ResponseStrategyName,
+  STRATEGIES,
+  type Strategy,
+  type StrategyName,
+} from "./settings/strategies.ts";
 export type { OwnFingerprints } from "./fingerprints/own.ts";
 export type { Dropped } from "./fingerprints/prepare.ts";
 export { FingerprintFileError, type WrittenFingerprint } from "./fingerprints/file.ts";

@@ -29,8 +29,8 @@ export interface ModelOptions {
 export interface LoadedOptions extends ParameterOptions {
   /** Tokens of one micro-batch. */
   maxTokens: number;
-  /** Each block's inside is kept for backward. */
-  saveBlocks: boolean;
+  /** Every block's activations are kept for backward; false is activation checkpointing. */
+  keepActivations: boolean;
 }
 
 /** Defaults of {@link ModelOptions}. */
@@ -107,7 +107,7 @@ export class Model {
         dtype: dtype === "auto" ? storedDtype(spec, source.checkpoint) : dtype,
         master: options.master ?? MODEL_DEFAULTS.master,
         maxTokens: options.maxTokens ?? MODEL_DEFAULTS.maxTokens,
-        saveBlocks: options.saveBlocks ?? MODEL_DEFAULTS.saveBlocks,
+        keepActivations: options.keepActivations ?? MODEL_DEFAULTS.keepActivations,
         trainable: options.trainable,
       };
       parameters = new Parameters(spec, gpu, chosen);
