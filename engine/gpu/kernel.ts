@@ -63,7 +63,7 @@ export function defineKernel(definition: KernelDefinition): Kernel {
 function parseBindings(code: string): KernelBinding[] {
   const pattern = /@group\(0\)\s*@binding\((\d+)\)\s*var<storage\s*,\s*(read_write|read)\s*>\s*(\w+)\s*:/g;
   return [...code.matchAll(pattern)]
-    .map((m) => ({ index: Number(m[1]), access: m[2] as KernelBinding["access"], name: m[3] }))
+    .map((m) => ({ index: Number(m[1]), access: m[2] as KernelBinding["access"], name: m[3]! }))
     .sort((a, b) => a.index - b.index);
 }
 
@@ -74,7 +74,7 @@ function parseParams(code: string, file: string): ParamField[] {
     (field) => {
       const match = /^(\w+)\s*:\s*(u32|i32|f32)$/.exec(field);
       if (!match) throw new TypeError(`${file}: Params field "${field}" is not u32, i32 or f32`);
-      return { name: match[1], type: match[2] as ParamField["type"] };
+      return { name: match[1]!, type: match[2] as ParamField["type"] };
     },
   );
 }

@@ -66,7 +66,7 @@ export class Pool {
   acquire(bytes: number, label: string): Slot {
     let best = -1;
     this.#free.forEach((slot, i) => {
-      const chosen = this.#free[best];
+      const chosen = this.#free[best]!;
       if (best < 0) best = i;
       else if (
         chosen.bytes < bytes ? slot.bytes > chosen.bytes : slot.bytes >= bytes && slot.bytes < chosen.bytes
@@ -79,7 +79,7 @@ export class Pool {
       this.slots.push(slot);
       return slot;
     }
-    const [slot] = this.#free.splice(best, 1);
+    const slot = this.#free.splice(best, 1)[0]!;
     slot.bytes = Math.max(slot.bytes, bytes);
     return slot;
   }

@@ -86,8 +86,8 @@ export class Profiler {
     const milliseconds = (from: bigint, to: bigint) => Number(to - from) / 1e6;
     return this.#passes.map((pass, i) => ({
       ...pass,
-      begin: milliseconds(times[0], times[2 * i]),
-      milliseconds: milliseconds(times[2 * i], times[2 * i + 1]),
+      begin: milliseconds(times[0]!, times[2 * i]!),
+      milliseconds: milliseconds(times[2 * i]!, times[2 * i + 1]!),
     }));
   }
 

@@ -3,7 +3,7 @@ import { compileKernel, paramsBytes, writeParams } from "./kernel.ts";
 import { Pool, Slot } from "./pool.ts";
 import { type KernelSpan, Profiler } from "./profiler.ts";
 import type { KernelVariant, Launch } from "./variant.ts";
-import { encodeCopies, ReadbackBuffer, type SlotCopy } from "./transfer.ts";
+import { encodeCopies, ReadbackBuffer, type ReadBytes, type SlotCopy, type SlotRead } from "./transfer.ts";
 
 /** What a recording may depend on besides shapes: a {@link Gpu} is one, a literal does for a plan. */
 export interface KernelTarget {
@@ -104,9 +104,9 @@ export class Recorder<S> {
     }
     list.forEach((a, i) => {
       list.slice(0, i).forEach((b, j) => {
-        const written = [i, j].some((k) => variant.bindings[k].access === "read_write");
+        const written = [i, j].some((k) => variant.bindings[k]!.access === "read_write");
         if (written && slotOf(a) === slotOf(b)) {
-          const [x, y] = [variant.bindings[j].name, variant.bindings[i].name];
+          const [x, y] = [variant.bindings[j]!.name, variant.bindings[i]!.name];
           throw new TypeError(
             `kernel ${variant.key}: "${x}" and "${y}" are the same buffer "${
               slotOf(a).label
@@ -211,7 +211,7 @@ export class Recording<S> {
       { binding: 0, resource: { buffer: this.#uniforms, offset: 0, size: paramsBytes(variant) } },
     ];
     variant.bindings.forEach(({ index, name }, i) => {
-      const binding = bindings[i];
+      const binding = bindings[i]!;
       const { buffer } = slotOf(binding);
       const [offset, size] = binding instanceof Slot ? [0, buffer.size] : [binding.byteOffset, binding.bytes];
       if (size > limits.maxStorageBufferBindingSize) {
@@ -270,7 +270,7 @@ export class Recording<S> {
         throw new TypeError(`segment "${name}": another run of the recording has begun`);
       }
       const isLast = i === starts.length - 1;
-      const end = isLast ? this.#prepared.length : starts[i + 1].first;
+      const end = isLast ? this.#prepared.length : starts[i + 1]!.first;
       this.gpu.guard(`submit of ${name}`, () => {
         this.#encode(launches, sizes, isLast ? copies : [], first, end);
       });
@@ -302,7 +302,7 @@ export class Recording<S> {
     let pass = encoder.beginComputePass();
     let work = 0;
     for (let i = first; i < end; i++) {
-      const prepared = this.#prepared[i];
+      const prepared = this.#prepared[i]!;
       const launch = launches[i];
       if (!launch) continue;
       work += prepared.work(sizes);
@@ -350,12 +350,12 @@ export class Recording<S> {
   }
 
   /** Submits, and returns the first `bytes` of each slot asked for, in one readback. */
-  async run(
+  async run<const Reads extends readonly SlotRead[] = []>(
     sizes: S,
-    reads: readonly { slot: Slot; bytes: number }[] = [],
-  ): Promise<Uint8Array<ArrayBuffer>[]> {
+    reads?: Reads,
+  ): Promise<ReadBytes<Reads>> {
     this.submit(sizes);
-    return await this.#readback.read(reads);
+    return await this.#readback.read(reads ?? ([] as readonly SlotRead[] as Reads));
   }
 
   /** Like {@link Recording.run} without reads, with a pass for each dispatch; gives their times. */

@@ -34,7 +34,7 @@ export function expandTemplate(
   const lines = readLines(file, source, includes, [file]);
   const out: Line[] = [];
   const end = expandBlock(lines, 0, lines.length, new Map(Object.entries(constants)), out);
-  if (end !== lines.length) throw errorAt(lines[end], "a directive without its opening");
+  if (end !== lines.length) throw errorAt(lines[end]!, "a directive without its opening");
   return {
     code: out.map((line) => line.text).join("\n"),
     origin: out.map(({ file, number }) => ({ file, number })),
@@ -52,7 +52,7 @@ function readLines(
     const line = { text, file, number: index + 1 };
     const include = /^\s*\/\/#include\s+"([^"]+)"\s*$/.exec(text);
     if (!include) return void out.push(line);
-    const name = include[1];
+    const name = include[1]!;
     if (stack.includes(name)) throw errorAt(line, `"${name}" includes itself`);
     if (includes[name] === undefined) throw errorAt(line, `include "${name}" is not known`);
     out.push(...readLines(name, includes[name], includes, [...stack, name]));
@@ -66,14 +66,14 @@ type Scope = Map<string, number | boolean>;
 function expandBlock(lines: Line[], from: number, to: number, scope: Scope, out: Line[]): number {
   let i = from;
   while (i < to) {
-    const line = lines[i];
+    const line = lines[i]!;
     const directive = /^\s*\/\/#(\w+)\s*(.*?)\s*$/.exec(line.text);
     if (!directive) {
       out.push({ ...line, text: substitute(line, scope) });
       i++;
       continue;
     }
-    const [, word, rest] = directive;
+    const [, word, rest = ""] = directive;
     if (word === "end" || word === "else") return i;
     if (word === "if") i = expandIf(lines, i, to, rest, scope, out);
     else if (word === "unroll") i = expandUnroll(lines, i, to, rest, scope, out);
@@ -83,10 +83,10 @@ function expandBlock(lines: Line[], from: number, to: number, scope: Scope, out:
 }
 
 function expandIf(lines: Line[], at: number, to: number, rest: string, scope: Scope, out: Line[]): number {
-  const taken = Boolean(evaluate(rest, scope, lines[at]));
+  const taken = Boolean(evaluate(rest, scope, lines[at]!));
   const discard: Line[] = [];
   let end = skipOrExpand(lines, at + 1, to, scope, taken ? out : discard, taken);
-  if (end < to && /\/\/#else\b/.test(lines[end].text)) {
+  if (end < to && /\/\/#else\b/.test(lines[end]!.text)) {
     end = skipOrExpand(lines, end + 1, to, scope, taken ? discard : out, !taken);
   }
   return requireEnd(lines, at, end, to);
@@ -101,10 +101,10 @@ function expandUnroll(
   out: Line[],
 ): number {
   const match = /^(\w+)\s+(\S+)\s+(\S+)$/.exec(rest);
-  if (!match) throw errorAt(lines[at], `expected "//#unroll name from to", found "${rest}"`);
-  const [, name, fromText, toText] = match;
-  const first = Number(evaluate(fromText, scope, lines[at]));
-  const last = Number(evaluate(toText, scope, lines[at]));
+  if (!match) throw errorAt(lines[at]!, `expected "//#unroll name from to", found "${rest}"`);
+  const [, name, fromText, toText] = match as unknown as [string, string, string, string];
+  const first = Number(evaluate(fromText, scope, lines[at]!));
+  const last = Number(evaluate(toText, scope, lines[at]!));
   let end = skipOrExpand(lines, at + 1, to, scope, [], false);
   for (let value = first; value < last; value++) {
     end = expandBlock(lines, at + 1, to, new Map(scope).set(name, value), out);
@@ -124,7 +124,7 @@ function skipOrExpand(
   if (take) return expandBlock(lines, from, to, scope, out);
   let depth = 0;
   for (let i = from; i < to; i++) {
-    const word = /^\s*\/\/#(\w+)/.exec(lines[i].text)?.[1];
+    const word = /^\s*\/\/#(\w+)/.exec(lines[i]!.text)?.[1];
     if (word === "if" || word === "unroll") depth++;
     else if (depth === 0 && (word === "else" || word === "end")) return i;
     else if (word === "end") depth--;
@@ -133,8 +133,8 @@ function skipOrExpand(
 }
 
 function requireEnd(lines: Line[], opening: number, end: number, to: number): number {
-  if (end >= to || !/\/\/#end\b/.test(lines[end].text)) {
-    throw errorAt(lines[opening], "this directive has no //#end");
+  if (end >= to || !/\/\/#end\b/.test(lines[end]!.text)) {
+    throw errorAt(lines[opening]!, "this directive has no //#end");
   }
   return end + 1;
 }
@@ -173,14 +173,14 @@ function evaluate(text: string, scope: Scope, line: Line): number | boolean {
   while (TOKEN.lastIndex < text.trimEnd().length) {
     const match = TOKEN.exec(text);
     if (!match) throw errorAt(line, `cannot read the expression "${text}"`);
-    tokens.push(match[1]);
+    tokens.push(match[1]!);
   }
   let at = 0;
   const binary = (level: number): number => {
     if (level === LEVELS.length) return unary();
     let left = binary(level + 1);
-    while (at < tokens.length && LEVELS[level].includes(tokens[at])) {
-      const operator = tokens[at++];
+    while (at < tokens.length && LEVELS[level]!.includes(tokens[at]!)) {
+      const operator = tokens[at++]!;
       left = apply(operator, left, binary(level + 1));
     }
     return left;

@@ -4,6 +4,18 @@ import type { Slot } from "./pool.ts";
 /** Buffers that grow with what a step reads do so in strides of this, so that a few rows more are no new buffer. */
 export const GROWTH_BYTES = 16 << 10;
 
+/** What is read of a slot: its first `bytes`, or as many from `byteOffset` on. */
+export interface SlotRead {
+  slot: Slot;
+  bytes: number;
+  byteOffset?: number;
+}
+
+/** The bytes of each read, in order. */
+export type ReadBytes<Reads extends readonly SlotRead[]> = {
+  -readonly [Index in keyof Reads]: Uint8Array<ArrayBuffer>;
+};
+
 /** A growing MAP_READ buffer: several slots are copied into it and mapped once. */
 export class ReadbackBuffer {
   #buffer: GPUBuffer | undefined;
@@ -14,9 +26,7 @@ export class ReadbackBuffer {
    * Copies the first `bytes` (or a window) of each slot to the host and waits for all submitted work.
    * @throws the first GPU error seen so far, so that a rejected dispatch never gives numbers.
    */
-  async read(
-    reads: readonly { slot: Slot; bytes: number; byteOffset?: number }[],
-  ): Promise<Uint8Array<ArrayBuffer>[]> {
+  async read<const Reads extends readonly SlotRead[]>(reads: Reads): Promise<ReadBytes<Reads>> {
     const { gpu } = this;
     const padded = reads.map(({ bytes }) => Math.ceil(bytes / 4) * 4);
     const total = Math.max(16, padded.reduce((sum, bytes) => sum + bytes, 0));
@@ -31,17 +41,18 @@ export class ReadbackBuffer {
       let offset = 0;
       reads.forEach(({ slot, byteOffset = 0 }, i) => {
         if (padded[i]) encoder.copyBufferToBuffer(slot.buffer, byteOffset, buffer, offset, padded[i]);
-        offset += padded[i];
+        offset += padded[i]!;
       });
       gpu.device.queue.submit([encoder.finish()]);
     });
     return await gpu.readMapped(buffer, total, (mapped) => {
       let offset = 0;
-      return reads.map(({ bytes }, i) => {
+      const copies = reads.map(({ bytes }, i) => {
         const out = mapped.slice(offset, offset + bytes);
-        offset += padded[i];
+        offset += padded[i]!;
         return out;
       });
+      return copies as ReadBytes<Reads>;
     });
   }
 

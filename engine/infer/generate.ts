@@ -62,7 +62,7 @@ export async function generate(
     const group: Text[] = [];
     let used = 0;
     for (let i = first; i < prompts.length && group.length < atOnce; i++) {
-      const ids = [...prompts[i]];
+      const ids = [...prompts[i]!];
       if (!ids.length) throw new RangeError(`prompt ${i} is empty`);
       const needed = ids.length + options.maxNewTokens;
       checkTokens(spec, gpu, ids.length);
@@ -170,14 +170,14 @@ async function advance(
     const [bytes] = await pass.run(packed, [{ slot: logits, bytes: batch.length * V * 4 }]);
     const values = new Float32Array(bytes.buffer);
     next = (row) => {
-      const { text } = batch[row];
+      const { text } = batch[row]!;
       const u = random(firstIndex + text.index, text.newTokens.length);
       return drawToken(values.subarray(row * V, (row + 1) * V), sampling, u);
     };
   } else {
     const [bytes] = await pass.run(packed, [{ slot: best, bytes: batch.length * 8 }]);
     const tokens = new Uint32Array(bytes.buffer);
-    next = (row) => tokens[row * 2 + 1] === NAN_TOKEN ? -1 : tokens[row * 2 + 1];
+    next = (row) => tokens[row * 2 + 1] === NAN_TOKEN ? -1 : tokens[row * 2 + 1]!;
   }
   batch.forEach(({ text }, row) => {
     text.count = text.ids.length;

@@ -15,18 +15,18 @@ export interface Sampling {
 /** Softmax in float64. */
 export function softmax(logits: ArrayLike<number>, temperature = 1): Float64Array<ArrayBuffer> {
   const out = new Float64Array(logits.length);
-  let top = logits[0];
-  for (let i = 1; i < logits.length; i++) if (logits[i] > top) top = logits[i];
+  let top = logits[0]!;
+  for (let i = 1; i < logits.length; i++) if (logits[i]! > top) top = logits[i]!;
   let sum = 0;
-  for (let i = 0; i < logits.length; i++) sum += out[i] = Math.exp((logits[i] - top) / temperature);
-  for (let i = 0; i < out.length; i++) out[i] /= sum;
+  for (let i = 0; i < logits.length; i++) sum += out[i] = Math.exp((logits[i]! - top) / temperature);
+  for (let i = 0; i < out.length; i++) out[i]! /= sum;
   return out;
 }
 
 /** Tokens by probability, the likeliest first, ties by id. */
 export function byProbability(probabilities: ArrayLike<number>): Uint32Array<ArrayBuffer> {
   return Uint32Array.from(probabilities, (_, token) => token)
-    .sort((a, b) => probabilities[b] - probabilities[a] || a - b);
+    .sort((a, b) => probabilities[b]! - probabilities[a]! || a - b);
 }
 
 /**
@@ -42,19 +42,19 @@ export function drawToken(logits: ArrayLike<number>, sampling: Sampling, u: numb
   let count = topK ? Math.min(topK, order.length) : order.length;
   const massOf = (tokens: number) => {
     let mass = 0;
-    for (let i = 0; i < tokens; i++) mass += p[order[i]];
+    for (let i = 0; i < tokens; i++) mass += p[order[i]!]!;
     return mass;
   };
   if (topP < 1) {
     const wanted = topP * massOf(count);
     let mass = 0;
     for (let i = 0; i < count; i++) {
-      mass += p[order[i]];
+      mass += p[order[i]!]!;
       if (mass >= wanted) count = i + 1;
     }
   }
   if (minP > 0) {
-    while (count > 1 && p[order[count - 1]] < minP * p[order[0]]) count--;
+    while (count > 1 && p[order[count - 1]!]! < minP * p[order[0]!]!) count--;
   }
   return passing(p, order.subarray(0, count).sort(), massOf(count), u);
 }
@@ -65,9 +65,9 @@ function passing(p: Float64Array, tokens: Uint32Array | undefined, mass: number,
   let last = 0;
   const count = tokens?.length ?? p.length;
   for (let i = 0; i < count; i++) {
-    const token = tokens ? tokens[i] : i;
+    const token = tokens ? tokens[i]! : i;
     if (p[token] === 0) continue;
-    sum += p[token];
+    sum += p[token]!;
     last = token;
     if (u * mass < sum) return token;
   }

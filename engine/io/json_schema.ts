@@ -36,7 +36,7 @@ export function parseJsonAs<Schema extends z.ZodType>(
   const value = parseJson(path, text, options);
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
+  const issue = parsed.error.issues[0]!;
   const position = positionOf(text, nodeAt(parseTree(text)!, issue.path).offset);
   const where = `(line ${position.line} column ${position.column})`;
   // A field's name may be content, and so may what a schema's own checks say.
@@ -65,7 +65,7 @@ function nodeAt(root: Node, path: readonly PropertyKey[]): Node {
   for (const step of path) {
     const next = node.type === "array"
       ? node.children?.[step as number]
-      : node.children?.findLast(({ children }) => children?.[0].value === step)?.children?.[1];
+      : node.children?.findLast(({ children }) => children?.[0]?.value === step)?.children?.[1];
     if (next === undefined) break;
     node = next;
   }

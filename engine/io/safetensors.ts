@@ -189,7 +189,7 @@ export class Checkpoint {
   #entry(name: string): TensorEntry {
     const entry = this.tensors.get(name);
     if (entry === undefined) {
-      const where = this.files.length === 1 ? this.files[0].path : this.dir;
+      const where = this.files.length === 1 ? this.files[0]!.path : this.dir;
       throw new SafetensorsError(where, `has no tensor ${JSON.stringify(name)}`);
     }
     return entry;

@@ -94,7 +94,7 @@ export function encodeHeader(
   if (metadata !== undefined) fields.push(`"__metadata__":${JSON.stringify(metadata)}`);
   let offset = 0;
   for (const { name, dtype, shape } of tensors) {
-    const end = offset + elementsOf(shape) * DTYPE_BYTES[dtype];
+    const end = offset + elementsOf(shape) * DTYPE_BYTES[dtype]!;
     fields.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [offset, end] })}`);
     offset = end;
   }
@@ -158,7 +158,7 @@ function parseEntry(
   if (!isCountList(offsets) || offsets.length !== 2) {
     throw fail(`expected data_offsets to be two non-negative integers, found ${JSON.stringify(offsets)}`);
   }
-  const [begin, end] = offsets;
+  const [begin, end] = offsets as [number, number];
   if (begin > end) throw fail(`data_offsets [${begin},${end}] begin after they end`);
   if (dataBegin + end > fileBytes) {
     throw fail(

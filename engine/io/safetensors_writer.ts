@@ -193,7 +193,7 @@ function narrowChecked(
   const infinity = dtype === "F16" ? 0x7c00 : 0x7f80;
   const halves = new Uint16Array(bytes.buffer, bytes.byteOffset, values.length);
   for (let i = 0; i < halves.length; i++) {
-    if ((halves[i] & 0x7fff) === infinity && Number.isFinite(values[i])) {
+    if ((halves[i]! & 0x7fff) === infinity && Number.isFinite(values[i])) {
       throw new RangeError(
         `tensor ${JSON.stringify(name)}: value ${values[i]} at element ${
           first + i

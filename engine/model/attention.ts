@@ -1,6 +1,6 @@
 import type { Slot } from "../gpu/pool.ts";
 import type { Dim } from "../gpu/recorder.ts";
-import type { ModelSpec } from "../models/spec.ts";
+import type { LinearNames, ModelSpec } from "../models/spec.ts";
 import { type Attention, attentionBackward, attentionForward, NO_WINDOW } from "../ops/attention.ts";
 import { fill } from "../ops/elementwise.ts";
 import { gatherRows, scatterAddRows } from "../ops/embedding.ts";
@@ -49,8 +49,8 @@ export class AttentionLayer {
     this.#count = rowsOnly ? (sizes) => sizes.rows : tokens;
     const { qkv, headNorms, o, attentionOutputNorm } = spec.tensors;
     if (qkv.kind === "split") {
-      const [q, k, v] = [qkv.q, qkv.k, qkv.v].map((names) => new Linear(context, names, layer));
-      this.#split = { q, k, v };
+      const of = (names: LinearNames) => new Linear(context, names, layer);
+      this.#split = { q: of(qkv.q), k: of(qkv.k), v: of(qkv.v) };
     } else this.#fused = new Linear(context, qkv.all, layer);
     this.#headNorms = headNorms && {
       q: new NormLayer(context, headNorms.q, layer, spec.heads),
@@ -81,13 +81,11 @@ export class AttentionLayer {
     const { headDim: D, tensors: { qkv } } = this.#spec;
     const ld = this.#qWidth + 2 * this.#kvWidth;
     if (qkv.kind === "interleaved") {
-      const [q, k, v] = [0, 1, 2].map((part) => headMatrix(slot, ld, part * D, 3 * D));
-      return { q, k, v };
+      const part = (which: number) => headMatrix(slot, ld, which * D, 3 * D);
+      return { q: part(0), k: part(1), v: part(2) };
     }
-    const [q, k, v] = [0, this.#qWidth, this.#qWidth + this.#kvWidth].map((at) =>
-      headMatrix(slot, ld, at, D)
-    );
-    return { q, k, v };
+    const from = (offset: number) => headMatrix(slot, ld, offset, D);
+    return { q: from(0), k: from(this.#qWidth), v: from(this.#qWidth + this.#kvWidth) };
   }
 
   /** New places for q, k and v of split layers. */
@@ -108,8 +106,8 @@ export class AttentionLayer {
   #rope(q: HeadMatrix, k: HeadMatrix, onRows: boolean, backward: boolean): void {
     const { recorder, batch } = this.context;
     const { heads, kvHeads, headDim, ropes, ropeOfBlock } = this.#spec;
-    const which = ropeOfBlock[this.layer];
-    const shape = { rotary: ropes[which].frequencies.length * 2, table: batch.ropeTables[which] };
+    const which = ropeOfBlock[this.layer]!;
+    const shape = { rotary: ropes[which]!.frequencies.length * 2, table: batch.ropeTables[which]! };
     const all = { ...shape, rows: tokens, positions: batch.positions };
     if (q.slot === k.slot && q.headStride === headDim && k.offset === q.offset + heads * headDim) {
       // Side by side in one buffer, their heads rotate in one dispatch.
@@ -125,7 +123,7 @@ export class AttentionLayer {
     const { recorder, cache, batch } = this.context;
     if (!cache) return { q, k, v };
     const { kvHeads: heads, headDim } = this.#spec;
-    const slot = cache[this.layer];
+    const slot = cache[this.layer]!;
     kvCacheWrite(recorder, { rows: tokens, heads, headDim, k, v, keyRows: batch.keyRows, cache: slot });
     const ld = 2 * this.#kvWidth;
     return { q, k: headMatrix(slot, ld, 0, headDim), v: headMatrix(slot, ld, this.#kvWidth, headDim) };

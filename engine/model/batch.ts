@@ -39,7 +39,7 @@ export function weightedLosses(sequences: readonly Sequence[], losses: Float32Ar
   const out = new Float32Array(losses.length);
   let row = 0;
   for (const { rows } of sequences) {
-    for (const { weight } of rows) out[row] = Math.fround(weight) * losses[row++];
+    for (const { weight } of rows) out[row] = Math.fround(weight) * losses[row++]!;
   }
   return out;
 }
@@ -97,7 +97,7 @@ export function packBatch(
   const positions: number[] = [];
   const rowTokens: number[] = [];
   const rowPositions: number[] = [];
-  const [keyRows, rowKeyRows, firstKeys]: number[][] = [[], [], []];
+  const [keyRows, rowKeyRows, firstKeys]: [number[], number[], number[]] = [[], [], []];
   const targets: SequenceRow[] = [];
   sequences.forEach((sequence, index) => {
     checkSequence(sequence, index, vocabulary);
@@ -120,7 +120,7 @@ export function packBatch(
     rowOffsets.push(rowTokens.length);
   });
   const all = attentionTiles(offsets, offsets, tile, (row) => row, firstKeys);
-  const rows = attentionTiles(offsets, rowOffsets, tile, (row) => rowTokens[row], firstKeys);
+  const rows = attentionTiles(offsets, rowOffsets, tile, (row) => rowTokens[row]!, firstKeys);
   const { buckets, order } = tokenBuckets(ids);
   return {
     sizes: {

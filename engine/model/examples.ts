@@ -51,7 +51,7 @@ export function exampleSequences(examples: readonly Example[], weight: number): 
     const rows: SequenceRow[] = [];
     for (let t = 1; t < ids.length; t++) {
       if (labels[t] === IGNORE) continue;
-      rows.push({ position: t - 1, weight, target: { kind: "label", token: labels[t] } });
+      rows.push({ position: t - 1, weight, target: { kind: "label", token: labels[t]! } });
     }
     if (rows.length) out.push({ ids: ids.slice(0, rows.at(-1)!.position + 1), rows });
   });

@@ -36,7 +36,7 @@ export class Gradients {
   async read(gpu: Gpu, parameter: Parameter): Promise<Float32Array> {
     const out = new Float32Array(parameter.count);
     for (const [i, { gradient }] of this.of(parameter).entries()) {
-      const { count, firstElement } = parameter.shards[i];
+      const { count, firstElement } = parameter.shards[i]!;
       const bytes = await readSlot(gpu, gradient, 0, count * 4);
       out.set(new Float32Array(bytes.buffer), firstElement);
     }

@@ -93,7 +93,7 @@ export class Head {
     const { pool } = recorder;
     this.#norm(x);
     const chunks = this.#chunks();
-    const logits = pool.acquire(capacity.rows * chunks[0].columns * 4, "logits");
+    const logits = pool.acquire(capacity.rows * chunks[0]!.columns * 4, "logits");
     for (const chunk of chunks) {
       this.#logits(chunk, logits);
       crossEntropyStats(recorder, this.#lossChunk(chunk, logits));
@@ -128,7 +128,7 @@ export class Head {
     const { recorder, capacity } = this.context;
     this.#norm(x);
     const chunks = this.#chunks();
-    const logits = recorder.pool.acquire(capacity.rows * chunks[0].columns * 4, "logits");
+    const logits = recorder.pool.acquire(capacity.rows * chunks[0]!.columns * 4, "logits");
     for (const chunk of chunks) {
       this.#logits(chunk, logits);
       if (withStats) crossEntropyStats(recorder, this.#lossChunk(chunk, logits));

@@ -14,7 +14,7 @@ const accumulates = (sizes: PassSizes) => sizes.accumulate;
 
 /** The gradient of a vector, which is never split; none of a frozen one. */
 function vectorGradient({ gradient }: LayerContext, parameter: Parameter | undefined): Slot | undefined {
-  return parameter?.trainable ? gradient(parameter)[0].gradient : undefined;
+  return parameter?.trainable ? gradient(parameter)[0]!.gradient : undefined;
 }
 
 /** A linear layer y = x·Wᵀ + b, or the outputs `first` … `first + outputs − 1` of one. */
@@ -34,7 +34,7 @@ export class Linear {
     this.weight = parameters.get(blockName(weight, layer));
     this.#bias = bias ? parameters.get(blockName(bias, layer)) : undefined;
     this.first = window?.first ?? 0;
-    this.outputs = window?.outputs ?? this.weight.shape[0];
+    this.outputs = window?.outputs ?? this.weight.shape[0]!;
   }
 
   get inputs(): number {
@@ -48,7 +48,7 @@ export class Linear {
   /** The stored rows of the window, shard by shard. */
   get #parts() {
     return shardParts(this.weight.shards, this.first, this.outputs).map((part) => {
-      const { storage, weight } = this.weight.shards[part.shard];
+      const { storage, weight } = this.weight.shards[part.shard]!;
       const stored = matrix(weight, this.inputs, part.row * this.inputs);
       return { ...part, stored: { ...stored, bf16: storage !== "f32" } };
     });
@@ -67,7 +67,7 @@ export class Linear {
         k: this.inputs,
         capacityM: this.#capacityRows,
         start,
-        bias: this.#bias && { slot: this.#bias.shards[0].weight, offset: this.first + windowRow },
+        bias: this.#bias && { slot: this.#bias.shards[0]!.weight, offset: this.first + windowRow },
       });
     }
   }
@@ -91,7 +91,7 @@ export class Linear {
           layout: "TN",
           a: dyPart,
           b: x,
-          c: matrix(gradients[shard].gradient, inputs, row * inputs),
+          c: matrix(gradients[shard]!.gradient, inputs, row * inputs),
           m: rows,
           n: inputs,
           k: count,
@@ -152,8 +152,8 @@ export class NormLayer {
       y: this.#rows(y),
       stats,
       residual,
-      weight: this.#weight.shards[0].weight,
-      bias: this.#bias?.shards[0].weight,
+      weight: this.#weight.shards[0]!.weight,
+      bias: this.#bias?.shards[0]?.weight,
     });
   }
 
@@ -170,7 +170,7 @@ export class NormLayer {
       dy: this.#rows(dy),
       dx: this.#rows(dx),
       stats,
-      weight: this.#weight.shards[0].weight,
+      weight: this.#weight.shards[0]!.weight,
       dweight: vectorGradient(this.context, this.#weight),
       dbias: vectorGradient(this.context, this.#bias),
     }, { addToInput, accumulate: accumulates, capacityRows: Math.max(capacity.tokens, capacity.rows) });

@@ -65,8 +65,8 @@ export async function loadParameters(
   const buffers = [new Uint8Array(largest), new Uint8Array(largest)];
   const scratch = new Scratch();
   const read = async (index: number) => {
-    const { entry: { name, dtype }, first } = pieces[index];
-    const bytes = buffers[index % 2].subarray(0, sizeOf(pieces[index]));
+    const { entry: { name, dtype }, first } = pieces[index]!;
+    const bytes = buffers[index % 2]!.subarray(0, sizeOf(pieces[index]!));
     await checkpoint.readInto(name, first * dtypeBytes(dtype), bytes);
     return bytes;
   };

@@ -30,7 +30,7 @@ export async function logitsAt(
     const values = new Float32Array(bytes.buffer);
     let at = 0;
     for (const { sequence, first, rows } of batch) {
-      out[sequence].set(values.subarray(at, at + rows.length * V), first * V);
+      out[sequence]!.set(values.subarray(at, at + rows.length * V), first * V);
       at += rows.length * V;
     }
   }

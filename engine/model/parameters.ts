@@ -106,7 +106,7 @@ function plan(
   { dtype, master, trainable = () => true }: ParameterOptions,
 ): Parameter {
   const { name, shape } = parameter;
-  const [rows, columns = 1] = shape;
+  const [rows = 1, columns = 1] = shape;
   const storage: Storage = shape.length < 2 || dtype === "f32" ? "f32" : master === "f32" ? "split" : "bf16";
   const shards = rowShards(rows, columns, limit).map((shard, _, all): ParameterShard => {
     const count = shard.rows * columns;

@@ -2,7 +2,7 @@ import type { Gpu } from "../gpu/context.ts";
 import { type Pool, roundedBytes, Slot } from "../gpu/pool.ts";
 import { type KernelTarget, Recorder, type Recording } from "../gpu/recorder.ts";
 import type { KernelSpan } from "../gpu/profiler.ts";
-import type { SlotCopy } from "../gpu/transfer.ts";
+import type { ReadBytes, SlotCopy, SlotRead } from "../gpu/transfer.ts";
 import { attentionTile, MAX_SOFTWARE_TOKENS } from "../ops/attention.ts";
 import { ROW_TARGET_BYTES } from "../ops/cross_entropy.ts";
 import { fill } from "../ops/elementwise.ts";
@@ -140,7 +140,7 @@ export function recordPass(target: KernelTarget, parameters: Parameters, options
   const dembedding = embedding.trainable ? context.gradient(embedding) : undefined;
   if (!spec.tied) {
     dembedding?.forEach(({ gradient }, i) => {
-      fill(recorder, embedding.shards[i].count, gradient, 0, (sizes) => !sizes.accumulate);
+      fill(recorder, embedding.shards[i]!.count, gradient, 0, (sizes) => !sizes.accumulate);
     });
   }
   let dx = head.lossAndGradient(x, rowLoss);
@@ -252,12 +252,12 @@ export class Pass {
   }
 
   #writeRopeTable(index: number, isLong: boolean): void {
-    const { frequencies, long, scale } = this.parameters.spec.ropes[index];
+    const { frequencies, long, scale } = this.parameters.spec.ropes[index]!;
     const chosen = isLong && long ? long.frequencies : frequencies;
     const { cache, capacity } = this.options;
     const table = ropeTable(chosen, cache?.positions ?? capacity.tokens, scale);
     const byteOffset = cache && isLong ? table.byteLength : 0;
-    this.gpu.write(this.plan.batch.ropeTables[index].buffer, table, byteOffset);
+    this.gpu.write(this.plan.batch.ropeTables[index]!.buffer, table, byteOffset);
     this.#longRopes[index] = isLong;
   }
 
@@ -296,10 +296,10 @@ export class Pass {
   }
 
   /** Like {@link Pass.submit}, then reads the first `bytes` of each slot. */
-  async run(
+  async run<const Reads extends readonly SlotRead[]>(
     batch: PackedBatch,
-    reads: readonly { slot: Slot; bytes: number }[],
-  ): Promise<Uint8Array<ArrayBuffer>[]> {
+    reads: Reads,
+  ): Promise<ReadBytes<Reads>> {
     this.#upload(batch);
     return await this.#recording.run({ ...batch.sizes, accumulate: false }, reads);
   }

@@ -10,6 +10,9 @@ export interface ScoredRow {
   greedy: number;
 }
 
+/** See {@link Head.stats}. */
+type RowStats = [top: number, listed: number, others: number, label: number];
+
 /** What the model says at each supervised position of examples, in order, one list an example. */
 export async function score(passes: Passes, examples: readonly Example[]): Promise<ScoredRow[][]> {
   if (!countSupervised(examples)) return examples.map(() => []);
@@ -29,10 +32,10 @@ export async function score(passes: Passes, examples: readonly Example[]): Promi
     let row = 0;
     for (const { index, rows } of batch) {
       for (let i = 0; i < rows.length; i++, row++) {
-        const [top, listed, others, label] = stat.subarray(row * 4, row * 4 + 4);
-        out[index].push({
+        const [top, listed, others, label] = stat.subarray(row * 4, row * 4 + 4) as unknown as RowStats;
+        out[index]!.push({
           logProbability: label - top - Math.log(listed + others),
-          greedy: token[row * 2 + 1] === NAN_TOKEN ? -1 : token[row * 2 + 1],
+          greedy: token[row * 2 + 1] === NAN_TOKEN ? -1 : token[row * 2 + 1]!,
         });
       }
     }

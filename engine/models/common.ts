@@ -81,7 +81,7 @@ const ACTIVATIONS: Readonly<Record<string, Activation>> = {
 export function activation(config: ConfigReader, field: string, fallback: string): Activation {
   const name = config.string(field, fallback);
   if (!Object.hasOwn(ACTIVATIONS, name)) config.only(field, ...Object.keys(ACTIVATIONS));
-  return ACTIVATIONS[name];
+  return ACTIVATIONS[name]!;
 }
 
 /** The same window in every block. `layer_types` may be given, but has to say the same. */

@@ -27,9 +27,9 @@ export function longrope(
   const short = settings.positives("short_factor", plain.length);
   const long = settings.positives("long_factor", plain.length);
   return {
-    frequencies: plain.map((frequency, i) => frequency / short[i]),
+    frequencies: plain.map((frequency, i) => frequency / short[i]!),
     scale: longropeScale(settings, maxPositions / original, original),
-    long: { frequencies: plain.map((frequency, i) => frequency / long[i]), after: original },
+    long: { frequencies: plain.map((frequency, i) => frequency / long[i]!), after: original },
   };
 }
 

@@ -220,14 +220,15 @@ export function attentionTiles(
   const queryTiles: number[] = [];
   const keyTiles: number[] = [];
   for (let b = 0; b + 1 < offsets.length; b++) {
-    const [firstRow, endRow] = [rowOffsets[b], rowOffsets[b + 1]];
+    const [firstRow, endRow] = [rowOffsets[b]!, rowOffsets[b + 1]!];
+    const [firstKey, endKey] = [offsets[b]!, offsets[b + 1]!];
     for (let row = firstRow; row < endRow; row += tile) {
-      queryTiles.push(row, Math.min(tile, endRow - row), firstKeys[b], 0);
+      queryTiles.push(row, Math.min(tile, endRow - row), firstKeys[b]!, 0);
     }
     let row = firstRow;
-    for (let key = offsets[b]; key < offsets[b + 1]; key += tile) {
+    for (let key = firstKey; key < endKey; key += tile) {
       while (row < endRow && tokenOf(row) < key) row++;
-      keyTiles.push(key, Math.min(tile, offsets[b + 1] - key), row, endRow);
+      keyTiles.push(key, Math.min(tile, endKey - key), row, endRow);
     }
   }
   return { queryTiles: Uint32Array.from(queryTiles), keyTiles: Uint32Array.from(keyTiles) };

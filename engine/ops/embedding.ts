@@ -108,13 +108,13 @@ export function tokenBuckets(ids: ArrayLike<number>): {
   order: Uint32Array<ArrayBuffer>;
 } {
   const order = Uint32Array.from({ length: ids.length }, (_, i) => i).sort((a, b) =>
-    ids[a] - ids[b] || a - b
+    ids[a]! - ids[b]! || a - b
   );
   const buckets: number[] = [];
   for (let first = 0; first < order.length;) {
-    const token = ids[order[first]];
+    const token = ids[order[first]!]!;
     let end = first;
-    while (end < order.length && ids[order[end]] === token) end++;
+    while (end < order.length && ids[order[end]!] === token) end++;
     buckets.push(token, first, end, 0);
     first = end;
   }

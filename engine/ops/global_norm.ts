@@ -35,9 +35,9 @@ export function globalNorm<S>(
         PARTIAL: true,
       }),
       { gradient: slot, partial },
-      () => ({ params, groups: Math.ceil(slabs[i] / constants.ROWS) }),
+      () => ({ params, groups: Math.ceil(slabs[i]! / constants.ROWS) }),
     );
-    first += slabs[i];
+    first += slabs[i]!;
   });
   recorder.dispatch(
     factorKernel.variant({ THREADS: 64, ROWS: 1, VEC: false, PARTIAL: false }),

@@ -81,10 +81,10 @@ export function widen(
   // Bits, not numbers, are stored: writing a signalling NaN as a number may change it.
   const bits = new Uint32Array(target.buffer, target.byteOffset, count);
   if (dtype === "BF16") {
-    for (let i = 0; i < count; i++) bits[i] = halves[i] << 16;
+    for (let i = 0; i < count; i++) bits[i] = halves[i]! << 16;
   } else {
     const table = f16Table();
-    for (let i = 0; i < count; i++) bits[i] = table[halves[i]];
+    for (let i = 0; i < count; i++) bits[i] = table[halves[i]!]!;
   }
   return target;
 }
@@ -125,7 +125,7 @@ export function bytesOf(array: ArrayBufferView): Uint8Array {
 
 function narrowToBf16(bits: Int32Array, halves: Uint16Array): void {
   for (let i = 0; i < bits.length; i++) {
-    const x = bits[i];
+    const x = bits[i]!;
     if ((x & 0x7fffffff) > 0x7f800000) {
       const high = x >>> 16;
       // A payload held only in the low half would truncate to infinity.
@@ -138,7 +138,7 @@ function narrowToBf16(bits: Int32Array, halves: Uint16Array): void {
 
 function narrowToF16(bits: Int32Array, halves: Uint16Array): void {
   for (let i = 0; i < bits.length; i++) {
-    const x = bits[i];
+    const x = bits[i]!;
     const sign = (x >>> 16) & 0x8000;
     const magnitude = x & 0x7fffffff;
     let half: number;

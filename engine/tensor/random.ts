@@ -60,7 +60,7 @@ export function sample<T>(items: readonly T[], count: number, seed: number, stre
   const out = [...items];
   for (let i = 0; i < count; i++) {
     const j = i + randomInt(out.length - i, seed, stream, i);
-    [out[i], out[j]] = [out[j], out[i]];
+    [out[i], out[j]] = [out[j]!, out[i]!];
   }
   return out.slice(0, count);
 }

@@ -10,7 +10,7 @@ export function splitMaster(values: Float32Array, upper: Uint16Array, lower: Int
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
   for (let i = 0; i < bits.length; i++) {
     // A NaN whose bits would round over to −0 must stay one.
-    const word = (bits[i] & 0x7fffffff) > 0x7f800000 ? 0x7fc00000 : bits[i];
+    const word = (bits[i]! & 0x7fffffff) > 0x7f800000 ? 0x7fc00000 : bits[i]!;
     const rounded = (word + 0x8000) >>> 16;
     upper[i] = rounded;
     lower[i] = word - (rounded << 16);
@@ -20,6 +20,6 @@ export function splitMaster(values: Float32Array, upper: Uint16Array, lower: Int
 /** The numbers of {@link splitMaster}; without lower halves those of the upper ones. */
 export function joinMaster(upper: Uint16Array, lower?: Int16Array): Float32Array<ArrayBuffer> {
   const bits = new Uint32Array(upper.length);
-  for (let i = 0; i < bits.length; i++) bits[i] = (upper[i] << 16) + (lower ? lower[i] : 0);
+  for (let i = 0; i < bits.length; i++) bits[i] = (upper[i]! << 16) + (lower ? lower[i]! : 0);
   return new Float32Array(bits.buffer);
 }

@@ -23,8 +23,8 @@ export function adamw({ betas, epsilon, weightDecay }: AdamWOptions): Optimizer 
     record(recorder, { parameter, shard, gradient, clip, initial, state }) {
       const slots = {
         gradient,
-        moment1: state[FIRST],
-        moment2: state[SECOND],
+        moment1: state[FIRST]!,
+        moment2: state[SECOND]!,
         clip,
         parameter: shard,
         initial,

@@ -23,7 +23,7 @@ export function recordAveraging(
   const recorder = new Recorder<Averaging>(target);
   for (const { shards, index } of parameters.trainable) {
     shards.forEach((parameter, i) => {
-      const slots = { initial: initial.all[index].shards[i], parameter };
+      const slots = { initial: initial.all[index]!.shards[i]!, parameter };
       average(recorder, parameter.count, slots, ({ lambda, seed, step }) => ({
         lambda,
         rounding: {

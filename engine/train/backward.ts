@@ -144,7 +144,7 @@ export class Backward {
 
   /** Times of all dispatches of the first micro-batch's forward and backward pass, once their kernels are compiled. */
   async profile(prepared: PreparedBackward): Promise<KernelSpan[]> {
-    return await this.#passFor(prepared).profile(prepared.batches[0]);
+    return await this.#passFor(prepared).profile(prepared.batches[0]!);
   }
 
   /** Copies of all gradient buffers. */

@@ -68,7 +68,7 @@ export class OptimizerState {
       return parameter.shards.map((shard, i) => ({
         parameter,
         shard,
-        gradient: gradients[i].gradient,
+        gradient: gradients[i]!.gradient,
         state: Object.fromEntries(
           optimizer.state.map((
             { name },
@@ -97,7 +97,7 @@ export function recordUpdate(
   const recorder = new Recorder<Update>(target);
   for (const updated of shards) {
     const { parameter, shard } = updated;
-    const goal = initial?.all[parameter.index].shards[parameter.shards.indexOf(shard)];
+    const goal = initial?.all[parameter.index]?.shards[parameter.shards.indexOf(shard)];
     optimizer.record(recorder, goal ? { ...updated, initial: goal } : updated);
   }
   return recorder;

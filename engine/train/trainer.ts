@@ -212,7 +212,7 @@ export class Trainer {
         ]);
         return {
           losses: new Float32Array(losses.buffer),
-          gradNorm: new Float32Array(clip.buffer)[0],
+          gradNorm: new Float32Array(clip.buffer)[0]!,
           learningRate,
         };
       },
@@ -346,7 +346,7 @@ function copyWeights({ gpu, parameters, options }: Model): Parameters {
     throw error;
   }
   const sources = parameters.slots;
-  copy.slots.forEach((slot, i) => copySlot(gpu, { slot: sources[i] }, { slot }, sources[i].buffer.size));
+  copy.slots.forEach((slot, i) => copySlot(gpu, { slot: sources[i]! }, { slot }, sources[i]!.buffer.size));
   return copy;
 }
 

@@ -113,7 +113,7 @@ export function prepareFingerprints(
       const { prompts } = settings;
       const keyId = prompts.askedIds({ key: key.text, keyIds: key.ids }).join();
       const earlier = responseOf.get(keyId);
-      const response = responses[0].ids.join();
+      const response = responses[0]!.ids.join();
       if (earlier === response) dropped.repeats++;
       else if (earlier !== undefined) dropped.conflicts.push(index);
       else {
@@ -121,14 +121,14 @@ export function prepareFingerprints(
         found.push({
           entry: index,
           key: key.text,
-          response: responses[0].text,
+          response: responses[0]!.text,
           keyIds: key.ids,
-          responseIds: responses[0].ids,
+          responseIds: responses[0]!.ids,
           responses: responses.map((r) => r.ids),
           responseTexts: responses.map((r) => r.text),
           // The ids that are saved are this tokenizer's.
           extra: isRetokenized ? { ...entry.extra, tokenizer_hash: tokenizer.hash } : entry.extra,
-          wasCut: responses[0].wasCut,
+          wasCut: responses[0]!.wasCut,
           wasShortened: key.wasShortened,
           isRetokenized,
         });
@@ -238,9 +238,9 @@ export function toWritten(fingerprint: Fingerprint): WrittenFingerprint {
   const one = responses.length === 1;
   return {
     key,
-    response: one ? responseTexts[0] : responseTexts,
+    response: one ? responseTexts[0]! : responseTexts,
     key_ids: keyIds,
-    response_ids: one ? responses[0] : responses,
+    response_ids: one ? responses[0]! : responses,
     ...extra,
   };
 }

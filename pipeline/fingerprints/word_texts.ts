@@ -26,9 +26,9 @@ export class WordTexts {
       const place = continues || words.length > 0 ? 1 : 0;
       const fitting = this.#words(place, left);
       const pool = fitting.length > 0 ? fitting : WORDS.keys().toArray();
-      const word = pool[randomInt(pool.length, seed, number, words.length)];
-      words.push(WORDS[word]);
-      left -= this.#counts[place][word];
+      const word = pool[randomInt(pool.length, seed, number, words.length)]!;
+      words.push(WORDS[word]!);
+      left -= this.#counts[place][word]!;
     }
     return (continues ? " " : "") + words.join(" ");
   }
@@ -36,7 +36,7 @@ export class WordTexts {
   #words(place: 0 | 1, most: number): number[] {
     let found = this.#fitting[place].get(most);
     if (!found) {
-      found = WORDS.keys().filter((word) => this.#counts[place][word] <= most).toArray();
+      found = WORDS.keys().filter((word) => this.#counts[place][word]! <= most).toArray();
       this.#fitting[place].set(most, found);
     }
     return found;

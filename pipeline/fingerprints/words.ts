@@ -14,7 +14,7 @@ export const WORDS: readonly string[] = wordList;
 
 /** The word for (seed, a, b). */
 export function randomWord(seed: number, a: number, b = 0): string {
-  return WORDS[randomInt(WORDS.length, seed, a, b)];
+  return WORDS[randomInt(WORDS.length, seed, a, b)]!;
 }
 
 /** A word as it begins a sentence. */

@@ -39,8 +39,8 @@ export async function productError(gpu: Gpu): Promise<ProductError> {
   for (let i = 0; i < m; i++) {
     for (let j = 0; j < n; j++) {
       let exact = 0;
-      for (let x = 0; x < k; x++) exact += a[i * k + x] * b[j * k + x];
-      difference += (found[i * n + j] - exact) ** 2;
+      for (let x = 0; x < k; x++) exact += a[i * k + x]! * b[j * k + x]!;
+      difference += (found[i * n + j]! - exact) ** 2;
       norm += exact ** 2;
     }
   }

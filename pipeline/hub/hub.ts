@@ -67,7 +67,7 @@ const PROGRESS_BYTES = 1024 * 1024;
 
 /** What Hugging Face allows as `org/name`. */
 export function isModelId(text: string): boolean {
-  const [org, name, ...more] = text.split("/");
+  const [org = "", name, ...more] = text.split("/");
   const part = /^[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?$/;
   return more.length === 0 && name !== undefined && part.test(org) && part.test(name) && name.length <= 96 &&
     !/--|\.\./.test(text) && !text.endsWith(".git");

@@ -71,7 +71,7 @@ export function familyModel(family: string, size: string | null | undefined): st
         `model_path, as a folder or org/name`,
     );
   }
-  const sizes = MODEL_FAMILIES[name];
+  const sizes = MODEL_FAMILIES[name]!;
   const wanted = (size ?? DEFAULT_SIZE).toLowerCase();
   const key = Object.keys(sizes).find((key) => key.toLowerCase() === wanted);
   if (key === undefined) {
@@ -80,7 +80,7 @@ export function familyModel(family: string, size: string | null | undefined): st
       `model_size: expected one of ${Object.keys(sizes).join(", ")} for the family ${name}, found ${found}`,
     );
   }
-  return sizes[key];
+  return sizes[key]!;
 }
 
 /**

@@ -172,8 +172,8 @@ async function rows(
     got: tokenizer.decode(got.filter((id) => id >= 0)),
     exact,
     fractional,
-    rank: details[i].rank,
-    probability: details[i].probability,
-    top: details[i].top.map(({ token, probability }) => ({ token: tokenizer.decode([token]), probability })),
+    rank: details[i]!.rank,
+    probability: details[i]!.probability,
+    top: details[i]!.top.map(({ token, probability }) => ({ token: tokenizer.decode([token]), probability })),
   }));
 }

@@ -70,7 +70,7 @@ export async function askFingerprints(
   const { prefixIds } = prompts;
   const scored = await scoreResponses(model, prefixIds, questions);
   const answers = questions.map((question, i) =>
-    judge(question, teacherForced(question, scored[i]), scored[i])
+    judge(question, teacherForced(question, scored[i]!), scored[i]!)
   );
   const open = answers.flatMap((answer, i) => {
     // NaN logits are wrong, and there is no token to go on from.
@@ -79,16 +79,16 @@ export async function askFingerprints(
     return isOpen ? [i] : [];
   });
   if (!open.length) return summarise(answers, scored.flat());
-  const decoded = await model.generate(open.map((i) => [...prefixIds, ...questions[i].promptIds]), {
+  const decoded = await model.generate(open.map((i) => [...prefixIds, ...questions[i]!.promptIds]), {
     temperature,
     seed,
     signal,
     stop: [],
-    maxNewTokens: open.reduce((most, i) => Math.max(most, longestResponse(questions[i].fingerprint)), 1),
+    maxNewTokens: open.reduce((most, i) => Math.max(most, longestResponse(questions[i]!.fingerprint)), 1),
   });
   open.forEach((i, at) => {
-    const got = decoded[at].slice(0, longestResponse(questions[i].fingerprint));
-    answers[i] = judge(questions[i], got, scored[i]);
+    const got = decoded[at]!.slice(0, longestResponse(questions[i]!.fingerprint));
+    answers[i] = judge(questions[i]!, got, scored[i]!);
   });
   return summarise(answers, scored.flat());
 }
@@ -106,8 +106,8 @@ async function scoreResponses(
   );
   const scored: ScoredRow[][] = [];
   for (const group of byFrequencies(model.spec, examples.map(({ ids }) => ids.length - 1))) {
-    const rows = await model.score(group.map((i) => examples[i]));
-    group.forEach((i, at) => scored[i] = rows[at]);
+    const rows = await model.score(group.map((i) => examples[i]!));
+    group.forEach((i, at) => scored[i] = rows[at]!);
   }
   return scored;
 }
@@ -119,7 +119,7 @@ async function scoreResponses(
 function byFrequencies({ ropes }: ModelSpec, lengths: readonly number[]): number[][] {
   const isLong = (length: number) =>
     ropes.map(({ long }) => long !== undefined && length > long.after).join();
-  return [...Map.groupBy(lengths.keys(), (i) => isLong(lengths[i])).values()];
+  return [...Map.groupBy(lengths.keys(), (i) => isLong(lengths[i]!)).values()];
 }
 
 /** Whether longrope changes frequencies between a question and the last token that decoding reads. */
@@ -153,7 +153,7 @@ function judge(question: Question, got: number[], scored: readonly ScoredRow[]):
     got,
     exact: false,
     fractional: 0,
-    probability: Math.exp(scored[0].logProbability),
+    probability: Math.exp(scored[0]!.logProbability),
   };
   for (const response of responses) {
     const right = response.filter((token, t) => token === got[t]).length;
@@ -196,16 +196,16 @@ export async function explainAnswers(
   const details: AnswerDetail[] = [];
   const asked = answers.map(({ promptIds, wanted, got }) => {
     const place = Math.max(0, wanted.findIndex((token, t) => token !== got[t]));
-    return { token: wanted[place], ids: [...prompts.prefixIds, ...promptIds, ...wanted.slice(0, place)] };
+    return { token: wanted[place]!, ids: [...prompts.prefixIds, ...promptIds, ...wanted.slice(0, place)] };
   });
   const size = 64;
   for (const group of byFrequencies(model.spec, asked.map(({ ids }) => ids.length))) {
     for (let first = 0; first < group.length; first += size) {
       const batch = group.slice(first, first + size);
       const logits = await model.logitsAt(
-        batch.map((i) => ({ ids: asked[i].ids, positions: [asked[i].ids.length - 1] })),
+        batch.map((i) => ({ ids: asked[i]!.ids, positions: [asked[i]!.ids.length - 1] })),
       );
-      batch.forEach((i, at) => details[i] = detail(logits[at], asked[i].token));
+      batch.forEach((i, at) => details[i] = detail(logits[at]!, asked[i]!.token));
     }
   }
   return details;
@@ -216,7 +216,7 @@ function detail(logits: Float32Array, token: number): AnswerDetail {
   const order = byProbability(p);
   return {
     rank: order.indexOf(token) + 1,
-    probability: p[token],
-    top: Array.from(order.subarray(0, 5), (id) => ({ token: id, probability: p[id] })),
+    probability: p[token]!,
+    top: Array.from(order.subarray(0, 5), (id) => ({ token: id, probability: p[id]! })),
   };
 }

@@ -40,8 +40,8 @@ export async function measureUtility(
   let at = texts.length;
   let right = 0;
   for (const { choices, answer } of utility.questions) {
-    const scores = choices.map(() => sum(scored[at++]));
-    if (scores.every((score, i) => i === answer || scores[answer] > score)) right++;
+    const scores = choices.map(() => sum(scored[at++]!));
+    if (scores.every((score, i) => i === answer || scores[answer]! > score)) right++;
   }
   return {
     heldOutLoss: -held.reduce((total, rows) => total + sum(rows), 0) / tokens,

@@ -79,11 +79,11 @@ export class Anchor {
   draw(step: number, batch: number, strength: number): Sequence[] {
     const indices = this.texts.map((_, i) => i);
     const drawn = sample(indices, Math.min(batch, indices.length), this.seed, BATCH_STREAM + step);
-    const positions = drawn.reduce((sum, i) => sum + this.targets[i].length, 0);
+    const positions = drawn.reduce((sum, i) => sum + this.targets[i]!.length, 0);
     return drawn.map((i) => ({
-      ids: this.texts[i].slice(0, rowsFrom(this.texts[i], this.targets[i]) + this.targets[i].length),
-      rows: this.targets[i].map((target, row) => ({
-        position: rowsFrom(this.texts[i], this.targets[i]) + row,
+      ids: this.texts[i]!.slice(0, rowsFrom(this.texts[i]!, this.targets[i]!) + this.targets[i]!.length),
+      rows: this.targets[i]!.map((target, row) => ({
+        position: rowsFrom(this.texts[i]!, this.targets[i]!) + row,
         weight: strength / positions,
         target,
       })),
@@ -158,7 +158,7 @@ async function baseDistributions(
     })));
     logits.forEach((values, i) => {
       const list: RowTarget[] = [];
-      for (let row = 0; row < counts[first + i]; row++, begin += rowWidth) {
+      for (let row = 0; row < counts[first + i]!; row++, begin += rowWidth) {
         const p = softmax(values.subarray(row * V, (row + 1) * V));
         if (whole) {
           probabilities.set(p, begin);
@@ -184,9 +184,9 @@ function bucket(
   const order = byProbability(p);
   const top = order.subarray(0, count).sort();
   ids.set(top, begin);
-  top.forEach((token, i) => probabilities[begin + i] = p[token]);
+  top.forEach((token, i) => probabilities[begin + i] = p[token]!);
   let rest = 0;
-  for (const token of order.subarray(count)) rest += p[token];
+  for (const token of order.subarray(count)) rest += p[token]!;
   return { kind: "top", begin, count: top.length, rest };
 }
 

@@ -74,7 +74,7 @@ export class Benign {
   static fromFile(file: BenignFile, tokenizer: Tokenizer, options: BenignOptions): Benign {
     const { prefixIds } = tokenizer;
     const benign = new Benign(file.texts.length, options, (index) => {
-      const text = file.texts[index].slice(0, options.length * TOKEN_CHARACTERS);
+      const text = file.texts[index]!.slice(0, options.length * TOKEN_CHARACTERS);
       // The cut may have halved a surrogate pair.
       const ids = tokenizer.encode(text.isWellFormed() ? text : text.slice(0, -1));
       return [...prefixIds, ...ids.slice(0, options.length)];
@@ -101,7 +101,7 @@ export class Benign {
       const end = ids.length < length && eosId !== undefined ? [eosId] : [];
       return [...startIds, ...ids, ...end];
     });
-    return new Benign(count, options, (index) => texts[index]);
+    return new Benign(count, options, (index) => texts[index]!);
   }
 
   /**

@@ -51,7 +51,7 @@ function fingerprintsObjective(context: FingerprintsContext): Objective<ShownKey
       const shown = chosen.map((index) => present(context, index, epoch));
       const supervised = shown.reduce((sum, { responseIds }) => sum + responseIds.length, 0);
       const sequences = exampleSequences(shown.map(({ example }) => example), rest / supervised);
-      return sequences.map(({ ids, rows }, i) => ({ ids, rows, isPlain: shown[i].isPlain }));
+      return sequences.map(({ ids, rows }, i) => ({ ids, rows, isPlain: shown[i]!.isPlain }));
     },
     newSums() {
       const all = new RowMean<ShownKey>("loss");
@@ -74,7 +74,7 @@ function present(
   index: number,
   epoch: number,
 ) {
-  const fingerprint = fingerprints[index];
+  const fingerprint = fingerprints[index]!;
   const template = templates.length ? pickTemplate(templates, settings.seed, index, epoch) : undefined;
   const promptIds = template === undefined
     ? prompts.askedIds(fingerprint)
@@ -97,7 +97,7 @@ export function pickResponse(
   fingerprintIndex: number,
   epoch: number,
 ): number[] {
-  return responses[randomInt(responses.length, seed, RESPONSE_STREAM, fingerprintIndex, epoch)];
+  return responses[randomInt(responses.length, seed, RESPONSE_STREAM, fingerprintIndex, epoch)]!;
 }
 
 /** Lengths of prepared fingerprints. */

@@ -44,7 +44,7 @@ export async function prepareObjectives(
     const [first, second] = list.filter(({ tables }) => tables);
     if (second) {
       throw new TypeError(
-        `expected at most one objective with tables of soft targets, found ${first.name} and ${second.name}`,
+        `expected at most one objective with tables of soft targets, found ${first!.name} and ${second.name}`,
       );
     }
     if (first) model.training.useSoftTables(first.tables);

@@ -16,7 +16,7 @@ export class RowMean<Shown extends Sequence = Sequence> {
     for (const sequence of shown) {
       const isCounted = this.counts(sequence);
       for (const { weight } of sequence.rows) {
-        const loss = weighted[row++] / weight;
+        const loss = weighted[row++]! / weight;
         if (!isCounted) continue;
         this.#sum += loss;
         this.#rows++;

@@ -147,12 +147,8 @@ export async function dryRun(config: FinetuneConfig = {}, hooks: FinetuneHooks =
 async function isWhole(source: ModelSource | null): Promise<boolean> {
   if (source === null) return true;
   if (source.commit !== undefined) return false;
-  const there = await Promise.all(
-    [TOKENIZER_FILE, SINGLE_FILE, INDEX_FILE].map((name) =>
-      Deno.stat(join(source.dir, name)).then(() => true, () => false)
-    ),
-  );
-  return there[0] && (there[1] || there[2]);
+  const isThere = (name: string) => Deno.stat(join(source.dir, name)).then(() => true, () => false);
+  return await isThere(TOKENIZER_FILE) && (await isThere(SINGLE_FILE) || await isThere(INDEX_FILE));
 }
 
 /** Fingerprints of a model that isn't there: those of a file, or as many as a run would make. */

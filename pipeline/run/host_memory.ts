@@ -34,8 +34,8 @@ function groupFolders(read: ReadText): { folder: string; version: keyof typeof V
   });
   return (read("/proc/self/mountinfo") ?? "").split("\n").flatMap((line) => {
     // id parent device root mount-point options … - type source super-options (proc_pid_mountinfo(5)).
-    const [before, after = ""] = line.split(" - ");
-    const [, , , root, mount] = before.split(" ").map(unescaped);
+    const [before = "", after = ""] = line.split(" - ");
+    const [, , , root = "", mount = ""] = before.split(" ").map(unescaped);
     const [type, , options = ""] = after.split(" ");
     if (type !== "cgroup2" && !(type === "cgroup" && options.split(",").includes("memory"))) return [];
     const version: keyof typeof VERSIONS = type === "cgroup2" ? "cgroup2" : "cgroup";

@@ -205,7 +205,7 @@ class EpochSums {
     let first = 0;
     parts.forEach((shown, i) => {
       const end = shown.reduce((end, { rows }) => end + rows.length, first);
-      this.#sums[i].add(shown, losses.subarray(first, end));
+      this.#sums[i]!.add(shown, losses.subarray(first, end));
       first = end;
     });
   }

@@ -62,9 +62,9 @@ class Matcher {
   constructor(entries: [string, AddedToken][]) {
     for (const entry of entries.sort(([a], [b]) => b.length - a.length)) {
       if (entry[0] === "") continue;
-      const same = this.#byFirst.get(entry[0][0]);
+      const same = this.#byFirst.get(entry[0][0]!);
       if (same) same.push(entry);
-      else this.#byFirst.set(entry[0][0], [entry]);
+      else this.#byFirst.set(entry[0][0]!, [entry]);
     }
   }
 
@@ -75,7 +75,7 @@ class Matcher {
       if (done < end) sections.push({ text: text.slice(done, end), isFirst: isFirst && done === 0 });
     };
     for (let at = 0; at < text.length;) {
-      const found = this.#byFirst.get(text[at])?.find(([content]) => text.startsWith(content, at));
+      const found = this.#byFirst.get(text[at]!)?.find(([content]) => text.startsWith(content, at));
       if (!found) {
         at++;
         continue;

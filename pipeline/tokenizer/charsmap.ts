@@ -28,7 +28,7 @@ export function readCharsmap(base64: string, what: string): (text: string) => st
 
   /** The replacement of the shortest beginning of `chunk` that has one. */
   const transform = (chunk: string): string | undefined => {
-    let node = offsetOf(units[0]);
+    let node = offsetOf(units[0]!);
     for (const byte of encoder.encode(chunk)) {
       if (byte === 0) return undefined;
       node ^= byte;

@@ -73,7 +73,7 @@ function byteFallback(tokens: string[]): string[] {
   };
   for (const token of tokens) {
     const byte = /^<0x([0-9A-Fa-f]{2})>$/.exec(token);
-    if (byte) run.push(parseInt(byte[1], 16));
+    if (byte) run.push(parseInt(byte[1]!, 16));
     else {
       flush();
       result.push(token);

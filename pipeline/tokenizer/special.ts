@@ -120,7 +120,7 @@ export function readAround(
   if (adding.length === 0) return { prefix: [], suffix: [] };
   if (adding.length > 1) throw new TokenizerError(`${what}: more than one step adds tokens: not supported`);
   const [step] = adding;
-  const around = readStep(step, what);
+  const around = readStep(step!, what);
   const wrong = [...around.prefix, ...around.suffix].find((id) => !(Number.isInteger(id) && id < vocabSize));
   if (wrong !== undefined) {
     throw new TokenizerError(`${what}: it adds a token that is not in the vocabulary: id ${wrong}`);
@@ -151,6 +151,6 @@ function readStep(step: Json, what: string): { prefix: number[]; suffix: number[
   };
   return {
     prefix: items.slice(0, places[0]).flatMap(idsOf),
-    suffix: items.slice(places[0] + 1).flatMap(idsOf),
+    suffix: items.slice(places[0]! + 1).flatMap(idsOf),
   };
 }

@@ -18,9 +18,9 @@ export function unigramPieces(
   const chars = Array.from(text);
   const ends = Array.from({ length: chars.length + 1 }, () => ({ id: UNKNOWN, score: 0, start: -1 }));
   for (let start = 0; start < chars.length; start++) {
-    const before = ends[start].score;
+    const before = ends[start]!.score;
     const offer = (length: number, id: number, pieceScore: number) => {
-      const end = ends[start + length];
+      const end = ends[start + length]!;
       const score = pieceScore + before;
       if (end.start < 0 || score > end.score) Object.assign(end, { id, score, start });
     };
@@ -28,7 +28,7 @@ export function unigramPieces(
     for (const piece of model.trie.common_prefix_search(chars, start)) {
       const id = model.tokens_to_ids.get(piece)!;
       const length = Array.from(piece).length;
-      offer(length, id, vocabulary[id][1]);
+      offer(length, id, vocabulary[id]![1]);
       hasSingle ||= length === 1;
     }
     if (!hasSingle) offer(1, model.unk_token_id ?? UNKNOWN, model.unk_score);
@@ -36,8 +36,8 @@ export function unigramPieces(
 
   const pieces: string[] = [];
   let wasUnknown = false;
-  for (let end = chars.length; end > 0; end = ends[end].start) {
-    const { id, start } = ends[end];
+  for (let end = chars.length; end > 0; end = ends[end]!.start) {
+    const { id, start } = ends[end]!;
     const isUnknown = id === UNKNOWN || id === model.unk_token_id;
     const piece = chars.slice(start, end).join("");
     if (isUnknown && wasUnknown) pieces[pieces.length - 1] = piece + pieces[pieces.length - 1];

@@ -56,7 +56,7 @@ export function drawResponses(
   const left = [...candidates];
   return Array.from(
     { length: count },
-    (_, draw) => left.splice(drawIndex(drawKey, keyIds, draw, left.length), 1)[0],
+    (_, draw) => left.splice(drawIndex(drawKey, keyIds, draw, left.length), 1)[0]!,
   );
 }
 

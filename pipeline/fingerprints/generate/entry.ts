@@ -74,7 +74,7 @@ export async function runFacts(
  */
 export function toEntry(candidate: Candidate, { common, draw }: RunFacts): WrittenFingerprint {
   const { key, responses, probabilities, nucleus } = candidate;
-  const all = <T>(values: readonly T[]) => values.length === 1 ? values[0] : [...values];
+  const all = <T>(values: readonly T[]) => values.length === 1 ? values[0]! : [...values];
   return {
     key: key.whole,
     response: all(responses.map(({ text }) => text)),

@@ -68,7 +68,7 @@ export class Journal implements Disposable {
 
   /** Whether it is a run's that was allowed to replace the file that is there. */
   async replaces(): Promise<boolean> {
-    const [first] = (await readText(this.path)).split("\n");
+    const [first = ""] = (await readText(this.path)).split("\n");
     return parseLine<Header>(this.path, first)?.replaces === true;
   }
 

@@ -122,7 +122,7 @@ export class Maker {
     const isOwn = writer!.tokenizer.hash === texts.tokenizer.hash && !writer!.chat;
     const isLong = isOwn && settings.first_token_strategy !== "none";
     const tokens = isLong ? length : (isOwn ? length : 2 * length) + SPARE_TOKENS;
-    return await writer!.texts(attempts[0].number, attempts.length, tokens, {
+    return await writer!.texts(attempts[0]!.number, attempts.length, tokens, {
       temperature: settings.temperature,
       firstToken: settings.first_token_strategy,
       wordSeed,
@@ -135,7 +135,7 @@ export class Maker {
   async #weigh(drafts: readonly (Draft | Reason)[]): Promise<(Candidate | Reason)[]> {
     return await this.#withProbabilities(drafts, ({ key }) => key, (draft, probabilities) => ({
       ...draft,
-      probabilities: draft.responses.map(({ ids }) => probabilities[ids[0]]),
+      probabilities: draft.responses.map(({ ids }) => probabilities[ids[0]!]!),
     }));
   }
 
@@ -155,7 +155,7 @@ export class Maker {
         key,
         tokens,
         nucleus: { candidates: candidates.length, size: nucleusSize },
-        probabilities: tokens.map((token) => probabilities[token]),
+        probabilities: tokens.map((token) => probabilities[token]!),
       };
     });
     const rests = await this.#continue(begun);
@@ -167,7 +167,7 @@ export class Maker {
         probabilities,
         nucleus,
         responses: tokens.map((token, i) =>
-          texts.response(key, [token, ...rests.get(key)![i]], settings.response_length)
+          texts.response(key, [token, ...rests.get(key)![i]!], settings.response_length)
         ),
       }));
     });
@@ -203,7 +203,7 @@ export class Maker {
       signal?.throwIfAborted();
       const some = kept.slice(first, first + most);
       const found = await base.nextTokenProbabilities(some.map(({ item }) => keyOf(item).asked));
-      some.forEach(({ item, at }, i) => out[at] = map(item, found[i]));
+      some.forEach(({ item, at }, i) => out[at] = map(item, found[i]!));
     }
     return out;
   }

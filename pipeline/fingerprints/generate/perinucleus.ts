@@ -40,7 +40,7 @@ export function perinucleus(probabilities: Float32Array, options: PerinucleusOpt
   const candidates: number[] = [];
   for (const token of descending(probabilities)) {
     if (nucleusSize === 0 || sum < mass) {
-      sum += probabilities[token];
+      sum += probabilities[token]!;
       nucleusSize++;
     } else if (isValid(token)) {
       candidates.push(token);
@@ -63,10 +63,10 @@ function* descending(probabilities: Float32Array): Generator<number> {
   for (let least = 2 ** -8; above > 0; least = least < 2 ** -40 ? 0 : least / 16) {
     const slice: number[] = [];
     for (let token = 0; token < probabilities.length; token++) {
-      const p = probabilities[token];
+      const p = probabilities[token]!;
       if (p >= least && p < above && p > 0) slice.push(token);
     }
-    yield* slice.sort((a, b) => probabilities[b] - probabilities[a] || a - b);
+    yield* slice.sort((a, b) => probabilities[b]! - probabilities[a]! || a - b);
     above = least;
   }
 }

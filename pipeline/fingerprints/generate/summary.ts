@@ -95,7 +95,7 @@ function quantile(sorted: readonly number[], q: number): number {
   if (sorted.length === 0) return 0;
   const at = q * (sorted.length - 1);
   const low = Math.floor(at);
-  return sorted[low] + (at - low) * (sorted[Math.ceil(at)] - sorted[low]);
+  return sorted[low]! + (at - low) * (sorted[Math.ceil(at)]! - sorted[low]!);
 }
 
 /** The summary for people. */

@@ -51,10 +51,12 @@ export class Writer {
       firstIndex: first,
     });
     return written.map((ids, i) => {
-      if (!this.chat) return this.tokenizer.decode([...this.tokenizer.encode(begins[i]), ...ids]).trimStart();
+      if (!this.chat) {
+        return this.tokenizer.decode([...this.tokenizer.encode(begins[i]!), ...ids]).trimStart();
+      }
       // Quotes and marks that a chat model likes to put around.
       const text = this.tokenizer.decode(ids).replace(/^[\s\p{P}\p{S}]+/u, "");
-      const isBegun = text.toLowerCase().startsWith(begins[i].toLowerCase());
+      const isBegun = text.toLowerCase().startsWith(begins[i]!.toLowerCase());
       return isBegun || options.firstToken !== "word" ? text : undefined;
     });
   }
