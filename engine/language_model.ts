@@ -5,7 +5,7 @@ import type { Example } from "./model/examples.ts";
 import { Model } from "./model/model.ts";
 import { Backward } from "./train/backward.ts";
 
-/** A decoder-only language model in GPU memory: logits, losses, gradients, and texts. */
+/** A decoder-only language model in GPU memory: what a {@link Decoder} has, with losses, gradients and continuations. */
 export class LanguageModel extends Model {
   #training: Backward | undefined;
   #eosIds: number[] | undefined;

@@ -246,6 +246,7 @@ export class Gpu {
   /**
    * Waits for all submitted work, and gives what `read` makes of the first `bytes` of a MAP_READ buffer.
    * @throws the first GPU error seen, so that a rejected dispatch never gives numbers; DeviceLostError.
+   * @internal
    */
   async readMapped<T>(buffer: GPUBuffer, bytes: number, read: (mapped: Uint8Array) => T): Promise<T> {
     await this.check();

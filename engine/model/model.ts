@@ -49,7 +49,7 @@ function storedDtype(spec: ModelSpec, { tensors }: Checkpoint): StorageOptions["
 
 /**
  * A decoder-only language model in GPU memory: its weights, and what is computed with them. Whoever loaded it disposes of
- * it, before its GPU.
+ * it, before its GPU; a method that computes is then a TypeError.
  */
 export class Model {
   /**

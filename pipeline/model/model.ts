@@ -16,7 +16,8 @@ export interface TextOptions {
 
 /**
  * A decoder-only language model in GPU memory, with the tokenizer of its folder: the engine's model, which takes and gives
- * token ids, where prompts may also be text.
+ * token ids, where prompts may also be text. Its base classes have the rest: {@link Decoder} `load`, `logits`, `score`,
+ * `save` and what the model is, {@link LanguageModel} losses and gradients.
  *
  * ```ts
  * const model = await Model.load(gpu, "path/to/model");
