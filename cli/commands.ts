@@ -23,7 +23,7 @@ import type { CheckConfig } from "../pipeline/settings/check.ts";
 import type { CommandDescription } from "../pipeline/settings/commands.ts";
 import type { FinetuneConfig } from "../pipeline/settings/finetune.ts";
 import type { GenerateConfig } from "../pipeline/settings/generate.ts";
-import { callerFolder, interruption, stopOnSignals } from "./host.ts";
+import { callerFolder, endInOrder, interruption, stopOnSignals } from "./host.ts";
 import type { Values } from "./options.ts";
 import { Progress } from "./progress.ts";
 
@@ -37,13 +37,16 @@ async function runFinetune(values: Values): Promise<number> {
     console.log(dryRunText(await dryRun(config, { signal: interruption.signal, baseDir: callerFolder() })));
     return 0;
   }
-  stopOnSignals();
+  await stopOnSignals();
   const progress = new Progress();
   try {
     const result = await finetune(config, {
       signal: interruption.signal,
       baseDir: callerFolder(),
-      onEvent: (event) => progress.show(event),
+      onEvent: (event) => {
+        progress.show(event);
+        if (event.type === "settings") endInOrder(interruption.left);
+      },
     });
     console.log("\n" + measurementTable(result.before, result.after) + "\n");
     console.log(bold(verdict(result.before, result.after)));
@@ -74,7 +77,7 @@ async function runCheck(values: Values): Promise<number> {
     json?: boolean;
     min_success_rate?: number;
   };
-  stopOnSignals();
+  await stopOnSignals();
   const progress = new Progress();
   const result = await check(config, {
     signal: interruption.signal,
@@ -93,7 +96,7 @@ async function runCheck(values: Values): Promise<number> {
 }
 
 async function runGenerate(values: Values): Promise<number> {
-  stopOnSignals();
+  await stopOnSignals();
   const progress = new Progress();
   try {
     const { path, summary } = await generateFingerprints(
@@ -104,7 +107,7 @@ async function runGenerate(values: Values): Promise<number> {
         onEvent: (event) => {
           progress.show(event);
           const how = values.force ? " without --force" : "";
-          if (event.type === "gpu") interruption.left = `the same command${how} goes on where it was`;
+          if (event.type === "gpu") endInOrder(`the same command${how} goes on where it was`);
         },
       },
     );

@@ -24,17 +24,40 @@ export const interruption = {
   left: "nothing was saved",
 };
 
-/** Lets a run end in order. Ctrl-C may arrive twice, from the terminal and from the task runner; both mean the same. */
-export function stopOnSignals(): void {
-  const signals: [Deno.Signal, number][] = [["SIGINT", 130]];
-  if (Deno.build.os !== "windows") signals.push(["SIGTERM", 143]);
-  for (const [signal, code] of signals) {
-    Deno.addSignalListener(signal, () => {
-      if (controller.signal.aborted) return;
-      interruption.code = code;
+/** What the worker that takes the signals says. */
+export type FromWatch = { type: "ready" } | { type: "stop"; code: number } | { type: "there?" };
+/** What it is told. */
+export type ToWatch = { type: "here" } | { type: "work"; left: string; isOrderly: boolean };
+
+/** How long a process may go on after a signal that has nothing to end in order. */
+export const GRACE_MS = 800;
+/** How long one that has may leave the worker without an answer; it waits for a GPU. A further signal ends it at once. */
+export const PATIENCE_MS = 10_000;
+
+let watch: Worker | undefined;
+
+/**
+ * Lets a run end in order; what doesn't end is ended, see cli/watch_signals.ts. Ctrl-C may arrive twice, from the terminal and
+ * from the task runner; both mean the same.
+ */
+export async function stopOnSignals(): Promise<void> {
+  const worker = new Worker(new URL("./watch_signals.ts", import.meta.url), { type: "module" });
+  watch = worker;
+  await new Promise<void>((resolve) => {
+    worker.onmessage = ({ data }: MessageEvent<FromWatch>) => {
+      if (data.type === "ready") return resolve();
+      worker.postMessage({ type: "here" } satisfies ToWatch);
+      if (data.type !== "stop" || controller.signal.aborted) return;
+      interruption.code = data.code;
       controller.abort(new Error("interrupted"));
-    });
-  }
+    };
+  });
+}
+
+/** From here on there is something to end in order after a signal; `left` is said of a run that ended. */
+export function endInOrder(left: string): void {
+  interruption.left = left;
+  watch?.postMessage({ type: "work", left, isOrderly: true } satisfies ToWatch);
 }
 
 /**

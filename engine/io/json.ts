@@ -5,6 +5,7 @@
  */
 
 import { findFault, isTooDeep, type JsonFault, type Position, positionOf } from "./json_fault.ts";
+import { FileReadError, readBytes } from "./read_file.ts";
 
 /** How a kind of file is read. */
 export interface JsonOptions {
@@ -75,27 +76,11 @@ export async function readJsonBytes(
   path: string,
   options: JsonOptions = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const maxBytes = options.maxBytes ?? MAX_BYTES;
   try {
-    // Asked before opening: opening a FIFO waits for a writer for ever.
-    const info = await Deno.stat(path);
-    if (!info.isFile) {
-      const kind = info.isDirectory ? "a directory" : info.isFifo ? "a FIFO" : "a device or socket";
-      throw new JsonFileError(path, `expected a regular file, found ${kind}`);
-    }
-    if (info.size > maxBytes) {
-      throw new JsonFileError(path, `expected a file of at most ${maxBytes} bytes, found ${info.size}`);
-    }
-    return await Deno.readFile(path);
-  } catch (cause) {
-    if (cause instanceof JsonFileError) throw cause;
-    const why = cause instanceof Deno.errors.NotFound
-      ? "there is no such file"
-      : cause instanceof Deno.errors.PermissionDenied
-      ? "permission denied"
-      : (cause as Error).message;
-    const cannot = options.what === undefined ? "cannot be read" : `cannot read ${options.what}`;
-    throw new JsonFileError(path, `${cannot}: ${why}`, { cause });
+    return await readBytes(path, { what: options.what, maxBytes: options.maxBytes ?? MAX_BYTES });
+  } catch (error) {
+    if (!(error instanceof FileReadError)) throw error;
+    throw new JsonFileError(path, error.reason, "cause" in error ? { cause: error.cause } : {});
   }
 }
 

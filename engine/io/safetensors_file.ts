@@ -1,3 +1,4 @@
+import { FileReadError, regularFile } from "./read_file.ts";
 import {
   parseHeader,
   parseHeaderLength,
@@ -22,8 +23,10 @@ export class Shard {
   static async open(path: string): Promise<Shard> {
     let file: Deno.FsFile;
     try {
+      await regularFile(path);
       file = await Deno.open(path, { read: true });
     } catch (cause) {
+      if (cause instanceof FileReadError) throw new SafetensorsError(path, cause.reason, { cause });
       const missing = cause instanceof Deno.errors.NotFound;
       const reason = missing ? "does not exist" : `cannot be opened: ${(cause as Error).message}`;
       throw new SafetensorsError(path, reason, { cause });

@@ -30,11 +30,21 @@ export interface SizeDefaults {
   readonly maxPositions: number;
 }
 
+/** Several times what the largest models have: what is more is a damaged file, and would be allocated for. */
+const MOST = {
+  vocabulary: 2 ** 22,
+  width: 2 ** 17,
+  layers: 1024,
+  heads: 2048,
+  headDim: 4096,
+  feedForward: 2 ** 20,
+} as const;
+
 /** Reads the sizes, the tying and the usual factor of the scores, 1 / √D. */
 export function readSizes(config: ConfigReader, defaults: SizeDefaults): Sizes {
-  const width = config.count("hidden_size");
-  const layers = config.count("num_hidden_layers");
-  const heads = config.count("num_attention_heads");
+  const width = config.count("hidden_size", undefined, MOST.width);
+  const layers = config.count("num_hidden_layers", undefined, MOST.layers);
+  const heads = config.count("num_attention_heads", undefined, MOST.heads);
   const asHeads = config.fields.num_key_value_heads === null || defaults.kvHeads === undefined;
   const kvHeads = config.count("num_key_value_heads", asHeads ? heads : defaults.kvHeads);
   if (heads % kvHeads) {
@@ -43,17 +53,17 @@ export function readSizes(config: ConfigReader, defaults: SizeDefaults): Sizes {
       `is ${kvHeads}, which does not divide ${heads} attention heads`,
     );
   }
-  const headDim = config.count("head_dim", defaults.headDim ?? width / heads);
+  const headDim = config.count("head_dim", defaults.headDim ?? width / heads, MOST.headDim);
   if (headDim % 2) throw new ConfigError("head_dim", `is ${headDim}, expected an even number`);
   return {
     family: config.string("model_type"),
-    vocabulary: config.count("vocab_size"),
+    vocabulary: config.count("vocab_size", undefined, MOST.vocabulary),
     width,
     layers,
     heads,
     kvHeads,
     headDim,
-    feedForward: config.count("intermediate_size"),
+    feedForward: config.count("intermediate_size", undefined, MOST.feedForward),
     attentionScale: 1 / Math.sqrt(headDim),
     tied: config.boolean("tie_word_embeddings", defaults.tied ?? false),
     maxPositions: config.count("max_position_embeddings", defaults.maxPositions),

@@ -8,6 +8,15 @@ export class ConfigError extends Error {
   }
 }
 
+/** Numbers of tokens and the like: far below where whole numbers end. */
+const MOST = 2 ** 40;
+
+/** A value in words, short enough for a message. */
+function describe(value: unknown): string {
+  const text = JSON.stringify(value);
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}
+
 /** Checked access to the fields of a Hugging Face config. */
 export class ConfigReader {
   constructor(readonly fields: Readonly<Record<string, unknown>>, readonly path = "") {}
@@ -24,7 +33,7 @@ export class ConfigReader {
     const value = this.fields[field] ?? fallback;
     if (value === undefined) throw new ConfigError(this.#name(field), "is missing, expected a number");
     if (typeof value !== "number" || !Number.isFinite(value)) {
-      throw new ConfigError(this.#name(field), `is ${JSON.stringify(value)}, expected a number`);
+      throw new ConfigError(this.#name(field), `is ${describe(value)}, expected a number`);
     }
     return value;
   }
@@ -35,18 +44,19 @@ export class ConfigReader {
     return value;
   }
 
-  count(field: string, fallback?: number): number {
+  count(field: string, fallback?: number, most = MOST): number {
     const value = this.positive(field, fallback);
     if (!Number.isInteger(value)) {
       throw new ConfigError(this.#name(field), `is ${value}, expected a whole number`);
     }
+    if (value > most) throw new ConfigError(this.#name(field), `is ${value}, expected at most ${most}`);
     return value;
   }
 
   boolean(field: string, fallback: boolean): boolean {
     const value = this.fields[field] ?? fallback;
     if (typeof value !== "boolean") {
-      throw new ConfigError(this.#name(field), `is ${JSON.stringify(value)}, expected true or false`);
+      throw new ConfigError(this.#name(field), `is ${describe(value)}, expected true or false`);
     }
     return value;
   }
@@ -58,7 +68,7 @@ export class ConfigReader {
         this.#name(field),
         value === undefined
           ? "is missing, expected a string"
-          : `is ${JSON.stringify(value)}, expected a string`,
+          : `is ${describe(value)}, expected a string`,
       );
     }
     return value;
@@ -68,7 +78,7 @@ export class ConfigReader {
     const value = this.fields[field];
     if (value === undefined || value === null) return undefined;
     if (!Array.isArray(value)) {
-      throw new ConfigError(this.#name(field), `is ${JSON.stringify(value)}, expected a list`);
+      throw new ConfigError(this.#name(field), `is ${describe(value)}, expected a list`);
     }
     return value;
   }
@@ -88,7 +98,7 @@ export class ConfigReader {
     const value = this.fields[field];
     if (value === undefined || value === null) return undefined;
     if (typeof value !== "object" || Array.isArray(value)) {
-      throw new ConfigError(this.#name(field), `is ${JSON.stringify(value)}, expected an object`);
+      throw new ConfigError(this.#name(field), `is ${describe(value)}, expected an object`);
     }
     return new ConfigReader(value as Record<string, unknown>, `${this.#name(field)}.`);
   }
@@ -100,7 +110,7 @@ export class ConfigReader {
     const choices = allowed.map((choice) => JSON.stringify(choice)).join(" or ");
     throw new ConfigError(
       this.#name(field),
-      `is ${JSON.stringify(value)}, which is not supported${choices && ` (only ${choices})`}`,
+      `is ${describe(value)}, which is not supported${choices && ` (only ${choices})`}`,
     );
   }
 }

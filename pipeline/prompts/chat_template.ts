@@ -5,16 +5,12 @@
  */
 
 import { join } from "node:path";
-import { Environment, Interpreter, Template } from "@huggingface/jinja";
-import { isJsonObject, JsonFileError, readJsonIfThere } from "../../engine/io/json.ts";
 import type { PromptEncoder } from "./prompts.ts";
+import { parseTemplate, renderTemplate } from "./render.ts";
+import { ChatTemplateError, findTemplate, type TemplateSource } from "./template_source.ts";
 import { type Tokenizer, UntokenizableError } from "../tokenizer/tokenizer.ts";
 
-/** A chat template that is missing, or that can't be parsed or rendered; the message names the file. */
-export class ChatTemplateError extends Error {
-  /** Always "ChatTemplateError". */
-  override name = "ChatTemplateError";
-}
+export { ChatTemplateError };
 
 /**
  * The chat template of a model folder, rendered as Transformers' `apply_chat_template` does it for one user's
@@ -27,17 +23,17 @@ export class ChatTemplateError extends Error {
 export class ChatTemplate implements PromptEncoder {
   readonly prefixIds: readonly number[] = [];
 
-  readonly #template: Template;
+  readonly #template: ReturnType<typeof parseTemplate>;
   readonly #tokenizer: Tokenizer;
   readonly #where: string;
   /** Special tokens of the template around any message. */
   readonly #marks: string;
 
-  private constructor(source: string, tokenizer: Tokenizer, where: string) {
+  private constructor({ text, where }: TemplateSource, tokenizer: Tokenizer) {
     this.#tokenizer = tokenizer;
     this.#where = where;
     try {
-      this.#template = new Template(source);
+      this.#template = parseTemplate(text);
     } catch (cause) {
       throw new ChatTemplateError(`${where}: cannot parse the chat template: ${(cause as Error).message}`, {
         cause,
@@ -50,22 +46,22 @@ export class ChatTemplate implements PromptEncoder {
   }
 
   /**
-   * Reads `chat_template.jinja` of a model folder, or `chat_template` of its tokenizer_config.json: a text,
-   * or a list of `{ name, template }` of which `default` is taken.
+   * Reads the chat template of a model folder, see {@linkcode findTemplate}.
    * @throws ChatTemplateError when there is none, naming the files looked at, or when it can't be rendered.
    */
   static async load(dir: string, tokenizer: Tokenizer): Promise<ChatTemplate> {
-    const file = join(dir, "chat_template.jinja");
-    const config = join(dir, "tokenizer_config.json");
-    const source = await readText(file);
-    if (source !== undefined) return new ChatTemplate(source, tokenizer, file);
-    const found = await fromConfig(config);
-    if (found === undefined) {
-      throw new ChatTemplateError(
-        `this model has no chat template: there is no ${file}, and no "chat_template" in ${config}`,
-      );
-    }
-    return new ChatTemplate(found, tokenizer, config);
+    const chat = await ChatTemplate.loadIfThere(dir, tokenizer);
+    if (chat !== undefined) return chat;
+    throw new ChatTemplateError(
+      `this model has no chat template: there is no ${join(dir, "chat_template.jinja")}, and no ` +
+        `"chat_template" in ${join(dir, "tokenizer_config.json")}`,
+    );
+  }
+
+  /** As {@linkcode ChatTemplate.load}; undefined if there is none. */
+  static async loadIfThere(dir: string, tokenizer: Tokenizer): Promise<ChatTemplate | undefined> {
+    const source = await findTemplate(dir);
+    return source && new ChatTemplate(source, tokenizer);
   }
 
   /**
@@ -92,19 +88,17 @@ export class ChatTemplate implements PromptEncoder {
 
   /** The text that is tokenised for a user's message. */
   render(text: string): string {
-    const environment = new Environment();
-    const values = {
-      ...GLOBALS,
-      ...Object.fromEntries(this.#tokenizer.namedTokens),
+    const { namedTokens, furtherTokens } = this.#tokenizer;
+    const variables = {
+      ...(furtherTokens.length > 0 ? { additional_special_tokens: furtherTokens } : {}),
+      ...Object.fromEntries(namedTokens),
       messages: [{ role: "user", content: text }],
       add_generation_prompt: true,
       tools: null,
       documents: null,
     };
-    for (const [name, value] of Object.entries(values)) environment.set(name, value);
     try {
-      const { value } = new Interpreter(environment).run(this.#template.parsed);
-      return String(value);
+      return renderTemplate(this.#template, variables, text.length);
     } catch (cause) {
       throw new ChatTemplateError(
         `${this.#where}: cannot render the chat template: ${(cause as Error).message}`,
@@ -115,91 +109,6 @@ export class ChatTemplate implements PromptEncoder {
 
   #marksIn(ids: readonly number[]): string {
     return ids.filter((id) => this.#tokenizer.isSpecial(id)).join();
-  }
-}
-
-/**
- * What every template sees. The library's own `strftime_now` tells today's date and can't be replaced in
- * `render`.
- */
-const GLOBALS = {
-  true: true,
-  false: false,
-  none: null,
-  True: true,
-  False: false,
-  None: null,
-  raise_exception(message: string) {
-    throw new Error(message);
-  },
-  range(start: number, stop?: number, step = 1) {
-    const [first, end] = stop === undefined ? [0, start] : [start, stop];
-    return Array.from({ length: Math.max(0, Math.ceil((end - first) / step)) }, (_, i) => first + i * step);
-  },
-  strftime_now(format: string) {
-    return format.replace(/%(-?[A-Za-z]|%)/g, (_, directive: string) => {
-      const text = directive === "%" ? "%" : FIXED_DATE[directive];
-      if (text === undefined) throw new Error(`strftime_now: %${directive} is not supported`);
-      return text;
-    });
-  },
-};
-
-/** Friday, 26 July 2024, 0:00, by Python's strftime directives. */
-const FIXED_DATE: Readonly<Record<string, string>> = {
-  d: "26",
-  "-d": "26",
-  e: "26",
-  m: "07",
-  "-m": "7",
-  Y: "2024",
-  y: "24",
-  j: "208",
-  a: "Fri",
-  A: "Friday",
-  b: "Jul",
-  B: "July",
-  H: "00",
-  I: "12",
-  p: "AM",
-  M: "00",
-  S: "00",
-  Z: "UTC",
-};
-
-async function fromConfig(where: string): Promise<string | undefined> {
-  let config: unknown;
-  try {
-    config = await readJsonIfThere(where, { what: "the chat template" });
-  } catch (cause) {
-    if (cause instanceof JsonFileError) throw new ChatTemplateError(cause.message, { cause });
-    throw cause;
-  }
-  const template = isJsonObject(config) ? config.chat_template : undefined;
-  if (template === undefined || template === null || typeof template === "string") {
-    return template ?? undefined;
-  }
-  if (!Array.isArray(template)) {
-    throw new ChatTemplateError(
-      `${where}: chat_template: expected a text or a list, found ${typeof template}`,
-    );
-  }
-  const named = template.find((one) => one?.name === "default")?.template;
-  if (typeof named !== "string") {
-    const names = template.map((one) => one?.name).join(", ");
-    throw new ChatTemplateError(
-      `${where}: chat_template: expected one with the name "default", found ${names}`,
-    );
-  }
-  return named;
-}
-
-async function readText(path: string): Promise<string | undefined> {
-  try {
-    return await Deno.readTextFile(path);
-  } catch (cause) {
-    if (cause instanceof Deno.errors.NotFound) return undefined;
-    throw new ChatTemplateError(`${path}: cannot read: ${(cause as Error).message}`, { cause });
   }
 }
 

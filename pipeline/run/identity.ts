@@ -1,14 +1,24 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import { readBytesIfThere } from "../../engine/io/read_file.ts";
 import { modelHash } from "../fingerprints/generate/model_hash.ts";
 import { finetuneFlags, type FinetuneSettings } from "../settings/finetune.ts";
 import { neutralNames } from "../settings/flag.ts";
+import { DEFAULT_TEMPLATE } from "../prompts/template_source.ts";
 
 /** Settings that don't change what a run computes. */
 const NEUTRAL = neutralNames(finetuneFlags);
 
 /** What decides a model's answers beside its weights and config.json, which `modelHash` has; any may be missing. */
 const TEXT_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] as const;
+/** Those that few models have; they count where they are. */
+const FURTHER_FILES = [
+  "added_tokens.json",
+  "special_tokens_map.json",
+  DEFAULT_TEMPLATE,
+  "chat_template.json",
+] as const;
+const MOST_BYTES = 256 * 2 ** 20;
 
 /** What a model folder is, by its content. */
 export interface ModelIdentity {
@@ -22,15 +32,18 @@ export interface ModelIdentity {
 export async function identifyModel(dir: string): Promise<ModelIdentity> {
   const files: Record<string, string | null> = {};
   for (const name of TEXT_FILES) {
-    files[name] = await Deno.readFile(join(dir, name)).then(
-      (bytes) => createHash("sha256").update(bytes).digest("hex"),
-      (error) => {
-        if (error instanceof Deno.errors.NotFound) return null;
-        throw error;
-      },
-    );
+    files[name] = await hashIfThere(join(dir, name));
+  }
+  for (const name of FURTHER_FILES) {
+    const hash = await hashIfThere(join(dir, name));
+    if (hash !== null) files[name] = hash;
   }
   return { modelHash: await modelHash(dir), files };
+}
+
+async function hashIfThere(path: string): Promise<string | null> {
+  const bytes = await readBytesIfThere(path, { maxBytes: MOST_BYTES });
+  return bytes === undefined ? null : createHash("sha256").update(bytes).digest("hex");
 }
 
 /**

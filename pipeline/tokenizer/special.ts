@@ -4,19 +4,111 @@
  * @module
  */
 
+import { describeJson, isJsonObject } from "../../engine/io/json.ts";
 import type { AddedToken } from "./added.ts";
 import { TokenizerError } from "./errors.ts";
 import { asObject, type Json, steps } from "./json.ts";
 import type { TokenizerModel } from "./model.ts";
 
+/** What lies beside tokenizer.json. */
+export interface TokenizerConfig {
+  /** tokenizer_config.json with special_tokens_map.json. */
+  config: Json;
+  /** added_tokens.json, where it counts: ids by content. */
+  added: Json;
+  /** Its path. */
+  addedWhere: string;
+  /** Texts of its tokens that are special. */
+  addedSpecial: ReadonlySet<string>;
+}
+
+/**
+ * Joins tokenizer_config.json and what lies beside it, as Transformers 5 does: special_tokens_map.json wins where it has a field,
+ * but the tokens that it lists as `additional_special_tokens` come too late for those of added_tokens.json to be special.
+ */
+export function joinConfigs(own: Json, map: Json, added: Json, addedWhere: string): TokenizerConfig {
+  const config = { ...own, ...map };
+  const lists = [own.extra_special_tokens, map.extra_special_tokens].filter((list) => Array.isArray(list));
+  if (lists.length === 2) config.extra_special_tokens = lists.flat();
+  const { extra_special_tokens } = config;
+  const { additional_special_tokens } = own;
+  const special = [
+    ...NAMED.map((field) => tokenContent(config[field])),
+    ...listedTokens({ additional_special_tokens, extra_special_tokens }),
+  ];
+  return {
+    config,
+    added,
+    addedWhere,
+    addedSpecial: new Set(special.filter((content) => content !== undefined)),
+  };
+}
+
 const NAMED = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/** Texts of the named special tokens by field (`bos_token`, …), as a chat template sees them. */
+/**
+ * Texts of the named special tokens by field, as a chat template sees them: `bos_token` and its kin, further fields that end in
+ * `_token` (`image_token`), and those that `extra_special_tokens` names.
+ */
 export function namedTokens(config: Json): Map<string, string> {
-  return new Map(NAMED.flatMap((field) => {
-    const content = tokenContent(config[field]);
+  const { extra_special_tokens: extra, model_specific_special_tokens: specific } = config;
+  const fields = [config, specific, extra].filter(isJsonObject).flatMap((object) =>
+    Object.entries(object).filter(([field]) => object !== config || field.endsWith("_token"))
+  );
+  return new Map(fields.flatMap(([field, value]) => {
+    const content = tokenContent(value);
     return content === undefined ? [] : [[field, content]];
   }));
+}
+
+/** Special tokens that are listed without names, `additional_special_tokens` to a chat template. */
+export function listedTokens(
+  { additional_special_tokens: additional, extra_special_tokens: extra }: Json,
+): string[] {
+  const list = [extra, additional].find((one) => Array.isArray(one) && one.length > 0) as
+    | unknown[]
+    | undefined;
+  return (list ?? []).map(tokenContent).filter((content) => content !== undefined);
+}
+
+/**
+ * The tokens of an older fine-tune's added_tokens.json as tokenizer.json would list them, in order of their ids; those that it
+ * lists itself are left out.
+ * @throws TokenizerError naming a token that the two files give different ids, or an id that they give different tokens.
+ */
+function readAddedFile(
+  { added, addedWhere: where, addedSpecial }: TokenizerConfig,
+  list: readonly unknown[],
+): Json[] {
+  const listed = list.filter(isJsonObject);
+  const idOf = new Map(listed.map(({ content, id }) => [content, id]));
+  const contentOf = new Map(listed.map(({ content, id }) => [id, content]));
+  const tokens = Object.entries(added).map(([content, id]) => {
+    if (typeof id !== "number" || !Number.isInteger(id) || id < 0) {
+      throw new TokenizerError(
+        `${where}: ${JSON.stringify(content)}: expected a token id, found ${describeJson(id)}`,
+      );
+    }
+    const isSpecial = addedSpecial.has(content);
+    return { content, id, special: isSpecial, normalized: !isSpecial };
+  }).sort((a, b) => a.id - b.id);
+  for (const [i, { content, id }] of tokens.entries()) {
+    const before = tokens[i - 1]?.id === id ? tokens[i - 1].content : contentOf.get(id);
+    const other = idOf.get(content);
+    if (other !== undefined && other !== id) {
+      throw new TokenizerError(
+        `${where}: ${JSON.stringify(content)}: expected its id in tokenizer.json, ${
+          describeJson(other)
+        }, found ${id}`,
+      );
+    }
+    if (before !== undefined && before !== content) {
+      throw new TokenizerError(
+        `${where}: ${JSON.stringify(content)}: its id ${id} is that of the token ${describeJson(before)}`,
+      );
+    }
+  }
+  return tokens.filter(({ content }) => !idOf.has(content));
 }
 
 /** A token in tokenizer_config.json is a string or `{ content }`. */
@@ -25,35 +117,27 @@ function tokenContent(value: unknown): string | undefined {
   return typeof value === "string" && value !== "" ? value : undefined;
 }
 
-/** Special tokens of tokenizer_config.json that have no name, or one of the model's own. */
-function furtherTokens(config: Json): string[] {
-  const { additional_special_tokens: additional, extra_special_tokens: extra } = config;
-  const listed = [additional, extra].flatMap((list) =>
-    Array.isArray(list) ? list : typeof list === "object" && list !== null ? Object.values(list) : []
-  );
-  const own = Object.entries(config).filter(([field]) => field.endsWith("_token")).map(([, value]) => value);
-  return [...listed, ...own].map(tokenContent).filter((content) => content !== undefined);
-}
-
 /**
  * The added tokens, and the texts of all special ones. Flags in tokenizer_config.json's
- * `added_tokens_decoder` win. A special token that only the config names (a padding token, say) gets the id
- * after the last, which the model may have no embedding for; one that the config merely lists has a text, and
- * an id only when the vocabulary has it.
+ * `added_tokens_decoder` win. A special token that only the config names or lists (a padding token, say) gets
+ * the id after the last, which the model may have no embedding for.
  * @throws TokenizerError when an id is not the one that Hugging Face's library would give.
  */
 export function readAddedTokens(
   json: Json,
-  config: Json,
+  beside: TokenizerConfig,
   model: TokenizerModel,
   where: string,
 ): { tokens: AddedToken[]; specialTexts: Set<string> } {
+  const { config, addedWhere } = beside;
   const tokens = new Map<string, AddedToken>();
   let next = model.count;
   const add = (entry: Json, what: string) => {
     const { content, id, special = false, normalized = !special } = entry;
     if (typeof content !== "string" || !Number.isInteger(id)) {
-      throw new TokenizerError(`${what}: expected a content and an id, found ${JSON.stringify(entry)}`);
+      throw new TokenizerError(
+        `${what}: expected a content and an id, found ${describeJson(content)} and ${describeJson(id)}`,
+      );
     }
     const given = tokens.get(content)?.id ?? model.idOf(content) ?? next;
     if (given !== id) {
@@ -77,29 +161,33 @@ export function readAddedTokens(
   const list = json.added_tokens ?? [];
   if (!Array.isArray(list)) throw new TokenizerError(`${where}: added_tokens: expected a list`);
   for (const entry of list) add(asObject(entry, `${where}: added_tokens`), `${where}: added_tokens`);
+  for (const entry of readAddedFile(beside, list)) add(entry, addedWhere);
   const decoder = Object.entries(asObject(config.added_tokens_decoder ?? {}, "added_tokens_decoder"));
   decoder.sort(([a], [b]) => Number(a) - Number(b)).forEach(([id, entry]) => {
     const what = "tokenizer_config.json: added_tokens_decoder";
     add({ ...asObject(entry, what), id: Number(id) }, what);
   });
 
-  for (const field of NAMED) {
-    const content = tokenContent(config[field]);
+  const named = namedTokens(config);
+  for (const field of [...NAMED, ...named.keys()]) {
+    const content = named.get(field);
     if (content === undefined) continue;
     const token = tokens.get(content);
     if (token) token.special = true;
     else {
-      const flags = typeof config[field] === "object" ? config[field] : {};
+      const flags = isJsonObject(config[field]) ? config[field] : {};
       const id = model.idOf(content) ?? next;
       add({ normalized: false, ...flags, content, id, special: true }, `tokenizer_config.json: ${field}`);
     }
   }
-  const further = furtherTokens(config);
+  const further = listedTokens(config);
   for (const content of further) {
     const token = tokens.get(content);
-    const id = model.idOf(content);
     if (token) token.special = true;
-    else if (id !== undefined) add({ content, id, special: true }, "tokenizer_config.json");
+    else {
+      const what = "tokenizer_config.json: extra_special_tokens";
+      add({ content, id: model.idOf(content) ?? next, special: true }, what);
+    }
   }
   const special = tokens.values().filter((token) => token.special).map(({ content }) => content);
   return { tokens: [...tokens.values()], specialTexts: new Set([...special, ...further]) };

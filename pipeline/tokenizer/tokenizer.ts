@@ -4,6 +4,7 @@
  */
 
 import { join } from "node:path";
+import type { JsonFileError } from "../../engine/io/json.ts";
 import { AddedTokens } from "./added.ts";
 import { readDecoder } from "./decoder.ts";
 import { TokenizerError, UntokenizableError } from "./errors.ts";
@@ -11,7 +12,14 @@ import { type Json, readTokenizerFile } from "./json.ts";
 import { TokenizerModel } from "./model.ts";
 import { readNormalizer } from "./normalizer.ts";
 import { type PreTokenizer, readPreTokenizer } from "./pre_tokenizer.ts";
-import { namedTokens, readAddedTokens, readAround } from "./special.ts";
+import {
+  joinConfigs,
+  listedTokens,
+  namedTokens,
+  readAddedTokens,
+  readAround,
+  type TokenizerConfig,
+} from "./special.ts";
 
 export { TokenizerError, UntokenizableError };
 
@@ -53,6 +61,8 @@ export class Tokenizer {
   readonly specialTokens: ReadonlyMap<string, number>;
   /** Texts of the named special tokens by field (`bos_token`, …) of tokenizer_config.json. */
   readonly namedTokens: ReadonlyMap<string, string>;
+  /** Texts of the special tokens that it lists without a name. */
+  readonly furtherTokens: readonly string[];
   /** SHA-256 of tokenizer.json, hex. */
   readonly hash: string;
 
@@ -63,24 +73,26 @@ export class Tokenizer {
   readonly #specialTexts: ReadonlySet<string>;
   readonly #specialIds: ReadonlySet<number>;
 
-  private constructor(json: Json, config: Json, hash: string, where: string) {
+  private constructor(json: Json, beside: TokenizerConfig, hash: string, where: string) {
+    const { config } = beside;
     this.hash = hash;
     this.#model = new TokenizerModel(json.model, where);
     this.#preTokenize = readPreTokenizer(json.pre_tokenizer, where);
     this.#decode = readDecoder(json.decoder, where);
-    const { tokens, specialTexts } = readAddedTokens(json, config, this.#model, where);
+    const { tokens, specialTexts } = readAddedTokens(json, beside, this.#model, where);
     this.#added = new AddedTokens(tokens, readNormalizer(json.normalizer, where));
     this.#specialTexts = specialTexts;
     this.specialTokens = new Map(
       tokens.filter(({ special }) => special).map(({ content, id }) => [content, id]),
     );
     this.#specialIds = new Set(this.specialTokens.values());
-    this.vocabSize = Math.max(this.#model.size, ...tokens.map(({ id }) => id + 1));
+    this.vocabSize = tokens.reduce((size, { id }) => Math.max(size, id + 1), this.#model.size);
     this.unkId = this.#model.unkId;
     const { prefix, suffix } = readAround(json.post_processor, this.vocabSize, where);
     this.prefixIds = prefix;
     this.suffixIds = suffix;
     this.namedTokens = namedTokens(config);
+    this.furtherTokens = listedTokens(config);
     const idOf = (field: string) => this.specialTokens.get(this.namedTokens.get(field) ?? "");
     this.bosId = idOf("bos_token") ?? (prefix.length === 1 ? prefix[0] : undefined);
     this.eosId = idOf("eos_token");
@@ -89,8 +101,8 @@ export class Tokenizer {
   }
 
   /**
-   * Reads `tokenizer.json` and `tokenizer_config.json` of a model folder, and for special tokens the
-   * `special_tokens_map.json` of older ones.
+   * Reads `tokenizer.json` of a model folder with `tokenizer_config.json`, if there is one, and for special tokens the
+   * `special_tokens_map.json` and `added_tokens.json` of older ones.
    * @throws TokenizerError naming the file that is missing, not JSON, or of a kind that is not supported.
    */
   static async load(dir: string): Promise<Tokenizer> {
@@ -178,14 +190,22 @@ export class Tokenizer {
 }
 
 /**
- * tokenizer_config.json. As in Transformers, special_tokens_map.json wins where it has a token, unless the
- * config lists the added tokens itself.
+ * What is beside tokenizer.json; any of it may be missing. As in Transformers, special_tokens_map.json wins where it has a token,
+ * and added_tokens.json counts, unless the config lists the added tokens itself.
  */
-async function readConfig(dir: string): Promise<Json> {
-  const path = join(dir, "tokenizer_config.json");
-  const { json: config } = await readTokenizerFile(path);
-  if (config.added_tokens_decoder !== undefined) return config;
-  const map = join(dir, "special_tokens_map.json");
-  if (!await Deno.stat(map).then(({ isFile }) => isFile, () => false)) return config;
-  return { ...config, ...(await readTokenizerFile(map)).json };
+async function readConfig(dir: string): Promise<TokenizerConfig> {
+  const config = await readIfThere(join(dir, "tokenizer_config.json"));
+  const addedWhere = join(dir, "added_tokens.json");
+  if (config.added_tokens_decoder !== undefined) return joinConfigs(config, {}, {}, addedWhere);
+  const map = await readIfThere(join(dir, "special_tokens_map.json"));
+  return joinConfigs(config, map, await readIfThere(addedWhere), addedWhere);
+}
+
+async function readIfThere(path: string): Promise<Json> {
+  try {
+    return (await readTokenizerFile(path)).json;
+  } catch (error) {
+    if (error instanceof TokenizerError && (error.cause as JsonFileError | undefined)?.isMissing) return {};
+    throw error;
+  }
 }

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import { readBytesIfThere } from "../../../engine/io/read_file.ts";
 import { Checkpoint } from "../../../engine/io/safetensors.ts";
 
 /** Bytes of a tensor's beginning and end that count. */
@@ -14,10 +15,7 @@ const SAMPLE_BYTES = 4096;
 export async function modelHash(dir: string): Promise<string> {
   const hash = createHash("sha256");
   for (const name of ["config.json", "generation_config.json"]) {
-    const bytes = await Deno.readFile(join(dir, name)).catch((error) => {
-      if (error instanceof Deno.errors.NotFound) return new Uint8Array();
-      throw error;
-    });
+    const bytes = await readBytesIfThere(join(dir, name), { maxBytes: 64 * 2 ** 20 }) ?? new Uint8Array();
     hash.update(`${name} ${bytes.length}\n`).update(bytes);
   }
   using checkpoint = await Checkpoint.open(dir);

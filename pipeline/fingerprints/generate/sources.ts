@@ -3,8 +3,6 @@
  * @module
  */
 
-import { join } from "node:path";
-import { readJsonObject } from "../../../engine/io/json.ts";
 import { ChatTemplate, promptEncoder } from "../../prompts/chat_template.ts";
 import { SettingsError } from "../../settings/parse.ts";
 import { DEMO_MODEL } from "../../settings/demo_assets.ts";
@@ -67,15 +65,6 @@ export async function findSources(
   }
   const writerTokenizer = await Tokenizer.load(source.dir);
   // A writer of its own is mostly an instruct model; one without a template can only continue a text.
-  const chat = await hasChatTemplate(source.dir)
-    ? await ChatTemplate.load(source.dir, writerTokenizer)
-    : undefined;
+  const chat = await ChatTemplate.loadIfThere(source.dir, writerTokenizer);
   return { target, tokenizer, prompts, base, writer: { source, tokenizer: writerTokenizer, chat } };
-}
-
-async function hasChatTemplate(dir: string): Promise<boolean> {
-  const isFile = await Deno.stat(join(dir, "chat_template.jinja")).then(({ isFile }) => isFile, () => false);
-  if (isFile) return true;
-  const config = await readJsonObject(join(dir, "tokenizer_config.json"), { what: "the tokenizer" });
-  return config.chat_template !== undefined && config.chat_template !== null;
 }

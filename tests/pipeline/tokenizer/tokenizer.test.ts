@@ -77,11 +77,6 @@ Deno.test("tokenizer: the hash is the file's SHA-256", async () => {
 Deno.test("tokenizer: missing and broken files are named", async () => {
   const cases: [string, string | null, RegExp][] = [
     ["tokenizer.json", null, /tokenizer\.json: cannot read the tokenizer: there is no such file/],
-    [
-      "tokenizer_config.json",
-      null,
-      /tokenizer_config\.json: cannot read the tokenizer: there is no such file/,
-    ],
     ["tokenizer.json", "{", /tokenizer\.json: not valid JSON at line 1 column 2/],
     ["tokenizer.json", "[]", /tokenizer\.json: expected a JSON object, found a list/],
     ["tokenizer_config.json", "null", /tokenizer_config\.json: expected a JSON object, found null/],

@@ -1,0 +1,56 @@
+/**
+ * The worker that takes the process's signals, since its thread is free when the main one is not: in a loop, in a regular
+ * expression, in an open that waits. It passes a signal on, and ends the process when the main thread hasn't.
+ * @module
+ */
+
+import { type FromWatch, GRACE_MS, PATIENCE_MS, type ToWatch } from "./host.ts";
+
+const port = self as unknown as {
+  postMessage(message: FromWatch): void;
+  onmessage: ((event: MessageEvent<ToWatch>) => void) | null;
+};
+
+const SIGNALS: readonly [Deno.Signal, number][] = Deno.build.os === "windows"
+  ? [["SIGINT", 130]]
+  : [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]];
+
+/** What is said when the process is ended from here. */
+let left = "nothing was saved";
+/** Whether there is something to end in order: then it takes more patience, or a further signal. */
+let isOrderly = false;
+/** When the first signal came. */
+let askedAt: number | undefined;
+/** When the main thread last answered. */
+let answeredAt = 0;
+
+port.onmessage = ({ data }) => {
+  if (data.type === "here") answeredAt = performance.now();
+  else ({ left, isOrderly } = data);
+};
+
+for (const [signal, code] of SIGNALS) {
+  const listener = () => {
+    const now = performance.now();
+    if (askedAt === undefined) {
+      askedAt = answeredAt = now;
+      port.postMessage({ type: "stop", code });
+      setInterval(() => watch(signal, listener), 100);
+    } else if (now - askedAt > GRACE_MS) end(signal, listener);
+  };
+  Deno.addSignalListener(signal, listener);
+}
+port.postMessage({ type: "ready" });
+
+function watch(signal: Deno.Signal, listener: () => void): void {
+  port.postMessage({ type: "there?" });
+  const now = performance.now();
+  if (isOrderly ? now - answeredAt > PATIENCE_MS : now - askedAt! > GRACE_MS) end(signal, listener);
+}
+
+/** Ends the process by the signal itself, so that whoever started it sees how. */
+function end(signal: Deno.Signal, listener: () => void): void {
+  console.error(`interrupted: ${left}`);
+  Deno.removeSignalListener(signal, listener);
+  Deno.kill(Deno.pid, Deno.build.os === "windows" ? "SIGKILL" : signal);
+}
