@@ -1,13 +1,21 @@
 import { join } from "node:path";
-import { readJson } from "../io/json.ts";
+import { describeJson, isJsonObject, JsonFileError, readJsonIfThere } from "../io/json.ts";
 import type { ModelDir } from "../io/model_dir.ts";
 
 /** Ids that end a text, of generation_config.json, else config.json; none if neither names one. */
 export async function readEosIds({ dir, config }: Pick<ModelDir, "dir" | "config">): Promise<number[]> {
   const path = join(dir, "generation_config.json");
-  const isThere = await Deno.stat(path).then(({ isFile }) => isFile, () => false);
-  const settings = isThere ? await readJson(path) as Record<string, unknown> | null : {};
-  const value = settings?.eos_token_id ?? config.eos_token_id ?? [];
+  const settings = await readJsonIfThere(path) ?? {};
+  if (!isJsonObject(settings)) {
+    throw new JsonFileError(path, `expected a JSON object, found ${describeJson(settings)}`);
+  }
+  const where = settings.eos_token_id == null ? join(dir, "config.json") : path;
+  const value = settings.eos_token_id ?? config.eos_token_id ?? [];
   const ids = Array.isArray(value) ? value : [value];
+  const wrong = ids.find((id) => typeof id !== "number");
+  if (wrong !== undefined) {
+    throw new JsonFileError(where, `eos_token_id: expected token ids, found ${describeJson(wrong)}`);
+  }
+  // No token has another number, −1 for one: it never ends a text.
   return ids.filter((id) => Number.isSafeInteger(id));
 }

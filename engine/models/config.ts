@@ -9,7 +9,7 @@ export class ConfigError extends Error {
 }
 
 /** Numbers of tokens and the like: far below where whole numbers end. */
-const MOST = 2 ** 40;
+const MOST = 2 ** 31 - 1;
 
 /** A value in words, short enough for a message. */
 function describe(value: unknown): string {
@@ -66,9 +66,7 @@ export class ConfigReader {
     if (typeof value !== "string") {
       throw new ConfigError(
         this.#name(field),
-        value === undefined
-          ? "is missing, expected a string"
-          : `is ${describe(value)}, expected a string`,
+        value === undefined ? "is missing, expected a string" : `is ${describe(value)}, expected a string`,
       );
     }
     return value;

@@ -75,6 +75,9 @@ export class FingerprintFileError extends Error {
 const FILE: JsonOptions = { what: "the fingerprint file", maxBytes: 256 * 2 ** 20, secret: true };
 const KNOWN = ["key", "effective_key", "response", "signature", "key_ids", "response_ids"];
 
+/** Far more than any model has positions for. */
+const MOST_CHARACTERS = 2 ** 20;
+
 type Fail = (field: string | undefined, message: string) => never;
 
 /**
@@ -175,6 +178,12 @@ function readString(field: string, value: unknown, wanted: string, fail: Fail): 
     fail(baseOf(field), `field "${field}": expected ${wanted}, found ${typeOfJson(value)}`);
   }
   if (value === "") fail(baseOf(field), `field "${field}" is empty`);
+  if (value.length > MOST_CHARACTERS) {
+    fail(
+      baseOf(field),
+      `field "${field}": expected at most ${MOST_CHARACTERS} characters, found ${value.length}`,
+    );
+  }
   if (!value.isWellFormed()) {
     fail(baseOf(field), `field "${field}" holds half a surrogate pair, which is not a character`);
   }

@@ -6,7 +6,7 @@
 
 import type { FingerprintEntry, WrittenFingerprint } from "./file.ts";
 import { hasIdsOf, takeKey, takeResponses, Unusable } from "./ids.ts";
-import type { PromptEncoder } from "../prompts/prompts.ts";
+import { type PromptEncoder, templateIds } from "../prompts/prompts.ts";
 import { RandomResponses } from "./random_response.ts";
 import { RESPONSE_STRATEGIES, type ResponseStrategy } from "../settings/strategies.ts";
 import type { Decided } from "../settings/parse.ts";
@@ -71,7 +71,8 @@ export interface Dropped {
 }
 
 /**
- * Tokenises entries, drops repeats, conflicts and unusable ones, and takes the first `limit` of the rest.
+ * Tokenises entries, drops repeats, conflicts and unusable ones, and takes the first `limit` of the rest; what comes after
+ * them is looked at only under `strict`.
  *
  * A key is its `effective_key` if there is one, tokenised without special tokens and cut to `maxKeyLength`,
  * and then shortened until its text gives the same ids again. Text of a special token makes an entry
@@ -104,7 +105,9 @@ export function prepareFingerprints(
   const dropped: Dropped = { repeats: 0, conflicts: [], unusable: [], cut: 0, shortened: 0 };
   const found: (Fingerprint & { wasCut: boolean; wasShortened: boolean; isRetokenized: boolean })[] = [];
   const responseOf = new Map<string, string>();
-  entries.forEach((given, index) => {
+  for (const [index, given] of entries.entries()) {
+    // The rest isn't asked for; to find conflicts it is.
+    if (found.length === settings.limit && settings.limit > 0 && !settings.strict) break;
     try {
       const entry = random ? random.replace(given, index) : given;
       const key = takeKey(entry, tokenizer, settings.maxKeyLength);
@@ -137,7 +140,7 @@ export function prepareFingerprints(
       if (!(error instanceof Unusable || error instanceof UntokenizableError)) throw error;
       dropped.unusable.push({ entry: index, reason: error.message });
     }
-  });
+  }
 
   if (settings.strict && dropped.conflicts.length > 0) {
     throw new RangeError(
@@ -206,7 +209,7 @@ export function toExample(
 
 /** Tokens of the longest accepted response. */
 export function longestResponse({ responses }: Pick<Fingerprint, "responses">): number {
-  return Math.max(...responses.map((ids) => ids.length));
+  return responses.reduce((longest, { length }) => Math.max(longest, length), 0);
 }
 
 /**
@@ -230,6 +233,39 @@ export function checkVocabulary(
       `config.json says "vocab_size": ${vocabulary} (${wrong.length} of ${fingerprints.length} fingerprints, or the ` +
       `tokens before a text, use ids from ${vocabulary} on)`,
   );
+}
+
+/**
+ * Checks that every fingerprint, asked plainly and in each template, fits with its longest response into a model's positions.
+ * @throws RangeError naming the entry of the first that doesn't.
+ */
+export function checkPositions(
+  fingerprints: readonly Fingerprint[],
+  maxPositions: number,
+  prompts: PromptEncoder,
+  templates: readonly string[] = [],
+): void {
+  const around = templates.reduce(
+    (most, text) => Math.max(most, templateIds(text, "", prompts).length + 1),
+    0,
+  );
+  for (const one of fingerprints) {
+    const lengthOf = (asked: readonly number[]) =>
+      prompts.prefixIds.length + asked.length + longestResponse(one) - 1;
+    const plain = lengthOf(prompts.askedIds(one));
+    // Only what comes near is tokenised.
+    const others = plain + around > maxPositions ? templates : [];
+    const longest = others.reduce(
+      (most, text) => Math.max(most, lengthOf(templateIds(text, one.key, prompts))),
+      plain,
+    );
+    if (longest <= maxPositions) continue;
+    const where = plain > maxPositions ? "" : " in a prompt";
+    throw new RangeError(
+      `entry ${one.entry} (counted from 0): expected at most ${maxPositions} tokens, as config.json says by ` +
+        `"max_position_embeddings", found ${longest} of its key${where} with its response`,
+    );
+  }
 }
 
 /** A fingerprint as `writeFingerprintFile` stores it; reading that file back gives the same ids. */

@@ -2,12 +2,13 @@ import type { z } from "zod";
 import type { Gpu } from "../../engine/gpu/context.ts";
 import { LanguageModel } from "../../engine/language_model.ts";
 import type { HubProgress } from "../hub/hub.ts";
-import { type CheckConfig, checkConfigSchema, savedSchema } from "../settings/check.ts";
+import { type CheckConfig, checkConfigSchema } from "../settings/check.ts";
 import { parseSettings, SettingsError } from "../settings/parse.ts";
 import { resolveModel } from "../hub/model_source.ts";
 import { type Answer, askFingerprints, explainAnswers } from "./evaluate.ts";
 import { type FingerprintEntry, readEntries, readFingerprintFile } from "../fingerprints/file.ts";
 import {
+  checkPositions,
   checkVocabulary,
   type Dropped,
   prepareFingerprints,
@@ -97,7 +98,7 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
   const file = await fingerprintsOf(own, found?.fingerprintsPath, source.name);
   // The saved fingerprints are what was used: their ids already hold lengths, strategy and EOS.
   const saved = own.fingerprints_file_path === null && own.fingerprints === undefined;
-  const shared = { ...parseSettings(savedSchema, found?.settings ?? {}), ...own };
+  const shared = { ...found?.settings, ...own };
   const tokenizer = await Tokenizer.load(source.dir);
   const stored = storedSettings(file.entries, tokenizer);
   const useChatTemplate = shared.use_chat_template ?? stored.useChatTemplate ?? false;
@@ -105,14 +106,14 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
   const seed = shared.seed ?? 42;
   const isRunsOwn = file.sha256 !== undefined && file.sha256 === found?.fingerprintsSha256;
   const longest = (of: (ids: { keyIds?: number[]; responseIds?: number[][] }) => number) =>
-    Math.max(1, ...file.entries.map(of));
+    file.entries.reduce((most, entry) => Math.max(most, of(entry)), 1);
   const { fingerprints, dropped } = prepareFingerprints(file.entries, tokenizer, {
     strategy: saved ? "stored" : shared.fingerprint_generation_strategy ?? "stored",
     maxKeyLength: saved
       ? longest(({ keyIds }) => keyIds?.length ?? 1)
       : shared.max_key_length ?? stored.keyLength,
     maxResponseLength: saved
-      ? longest(({ responseIds }) => Math.max(...(responseIds ?? [[0]]).map((ids) => ids.length)))
+      ? longest(({ responseIds }) => (responseIds ?? []).reduce((most, ids) => Math.max(most, ids.length), 1))
       : shared.max_response_length,
     keepEosInResponse: shared.keep_eos_in_response,
     limit: own.num_fingerprints ?? (isRunsOwn ? shared.num_fingerprints ?? 0 : 0),
@@ -127,6 +128,7 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
     hooks.onGpu?.(gpu.name);
     using model = await LanguageModel.load(gpu, source.dir, { dtype: own.dtype, master: "none" });
     checkVocabulary(fingerprints, tokenizer, model.spec.vocabulary, prompts);
+    checkPositions(fingerprints, model.spec.maxPositions, prompts, templates);
     const asked = await askFingerprints(model, prompts, fingerprints, templates, {
       temperature: own.temperature,
       seed,

@@ -3,7 +3,10 @@
  * @module
  */
 import { basename, dirname, join } from "node:path";
-import { readJsonIfThere } from "../../engine/io/json.ts";
+import { z } from "zod";
+import { JsonFileError } from "../../engine/io/json.ts";
+import { readJsonAs } from "../../engine/io/json_schema.ts";
+import { savedSchema } from "../settings/check.ts";
 
 /** Places inside it. */
 export const MODEL_FOLDER = "final_model";
@@ -14,7 +17,7 @@ export const FINGERPRINTS_FILE = "fingerprints.json";
 /** What check finds beside a model of ours. */
 export interface FoundResults {
   fingerprintsPath: string;
-  settings: Record<string, unknown>;
+  settings: z.output<typeof savedSchema>;
   /** SHA-256 of the fingerprint file that the run was given. */
   fingerprintsSha256?: string | undefined;
 }
@@ -24,12 +27,22 @@ export async function findResults(modelPath: string): Promise<FoundResults | und
   const folder = dirname(await Deno.realPath(modelPath).catch(() => modelPath));
   const fingerprintsPath = join(folder, SECRET_FOLDER, FINGERPRINTS_FILE);
   if (basename(modelPath) !== MODEL_FOLDER || !await isThere(fingerprintsPath)) return undefined;
-  const config = await readJsonIfThere(join(folder, CONFIG_FILE)) as Partial<FoundResults> | null | undefined;
-  return {
-    fingerprintsPath,
-    settings: config?.settings ?? {},
-    fingerprintsSha256: config?.fingerprintsSha256,
-  };
+  return { fingerprintsPath, ...await readConfig(join(folder, CONFIG_FILE)) };
+}
+
+/** What is read of a run's config.json. */
+const configSchema = z.object({
+  settings: savedSchema.default({}),
+  fingerprintsSha256: z.string().optional(),
+});
+
+async function readConfig(path: string): Promise<z.output<typeof configSchema>> {
+  try {
+    return await readJsonAs(path, configSchema, { what: "the run's settings" });
+  } catch (error) {
+    if (error instanceof JsonFileError && error.isMissing) return { settings: {} };
+    throw error;
+  }
 }
 
 /** Where a finished run's fingerprints are. */

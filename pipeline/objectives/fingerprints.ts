@@ -111,9 +111,9 @@ export function fingerprintLengths(
   return {
     prefix,
     // A template's tokens may merge with the key's across the seam, but never into more than both apart and one.
-    longestTemplate: Math.max(
+    longestTemplate: templates.reduce(
+      (most, text) => Math.max(most, templateIds(text, "", tokenizer).length + 1),
       0,
-      ...templates.map((text) => templateIds(text, "", tokenizer).length + 1),
     ),
     lengths: fingerprints.map((fingerprint) =>
       prompts.prefixIds.length + prompts.askedIds(fingerprint).length + longestResponse(fingerprint) - 1

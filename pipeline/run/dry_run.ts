@@ -133,7 +133,7 @@ export async function dryRun(config: FinetuneConfig = {}, hooks: FinetuneHooks =
       adapter: gpu?.name,
       fingerprints: lengths.lengths.length,
       limitBytes,
-      tokensEach: Math.max(...lengths.lengths) + lengths.longestTemplate,
+      tokensEach: lengths.lengths.reduce((a, b) => Math.max(a, b), 0) + lengths.longestTemplate,
       parameters: parameterSpecs(spec).reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
       ...planned,
       plan: draft && planned.choice && await finishPlan(draft, planned.choice, limitBytes),

@@ -7,6 +7,7 @@ import { modelSpec } from "../../engine/models/families.ts";
 import type { ModelSpec } from "../../engine/models/spec.ts";
 import { readFingerprintFile } from "../fingerprints/file.ts";
 import {
+  checkPositions,
   checkVocabulary,
   type Dropped,
   type Fingerprint,
@@ -79,7 +80,7 @@ export async function readInputs(
     templates: settings.use_augmentation_prompts ? await loadPrompts(PROMPT_FILES.train) : [],
     spec: modelSpec(await readModelConfig(modelPath)),
   };
-  checkVocabulary(fingerprints?.fingerprints ?? [], tokenizer, inputs.spec.vocabulary, prompts);
+  checkFits(fingerprints?.fingerprints ?? [], inputs);
   return { settings, inputs };
 }
 
@@ -101,8 +102,15 @@ export async function readOwnFile(
     );
   }
   const prepared = prepare(entries, settings, inputs);
-  checkVocabulary(prepared.fingerprints, inputs.tokenizer, inputs.spec.vocabulary, inputs.prompts);
+  checkFits(prepared.fingerprints, inputs);
   return { ...prepared, sha256 };
+}
+
+/** @throws RangeError where the model has not the tokens or the positions. */
+function checkFits(fingerprints: readonly Fingerprint[], inputs: RunInputs): void {
+  const { tokenizer, prompts, templates, spec } = inputs;
+  checkVocabulary(fingerprints, tokenizer, spec.vocabulary, prompts);
+  checkPositions(fingerprints, spec.maxPositions, prompts, templates);
 }
 
 function prepare(

@@ -10,6 +10,7 @@ import { type ModelSource, resolveModel } from "../hub/model_source.ts";
 import { fingerprintLengths } from "../objectives/fingerprints.ts";
 import type { WorkloadLengths } from "../objectives/objective.ts";
 import { type FinetuneConfig, type FinetuneSettings, resolveSettings } from "../settings/finetune.ts";
+import { SettingsError } from "../settings/parse.ts";
 import { learningRateFor } from "../settings/recipes.ts";
 import { identifyModel, type ModelIdentity, runHash } from "./identity.ts";
 import { readInputs, type RunInputs } from "./inputs.ts";
@@ -121,7 +122,7 @@ export async function finishPlan(
 /** Lengths of fingerprints that are still to be made: the most that the settings allow. */
 function ownLengths(
   settings: FinetuneSettings,
-  { tokenizer, prompts, templates }: RunInputs,
+  { tokenizer, prompts, templates, spec }: RunInputs,
 ): WorkloadLengths {
   const { asked } = ownFingerprints(settings, "");
   const probe = { key: "a", keyIds: tokenizer.encode("a") };
@@ -129,9 +130,16 @@ function ownLengths(
   const around = prompts.askedIds(probe).length - probe.keyIds.length;
   const question = prompts.prefixIds.length + settings.max_key_length + (around > 0 ? around + 1 : 0);
   const response = settings.max_response_length + Number(settings.keep_eos_in_response);
+  const length = question + response - 1;
+  if (length > spec.maxPositions) {
+    throw new SettingsError(
+      `max_key_length, max_response_length: expected at most ${spec.maxPositions} tokens together, as config.json says by ` +
+        `"max_position_embeddings", found ${length}`,
+    );
+  }
   return {
     ...fingerprintLengths(tokenizer, [], templates, prompts),
-    lengths: new Array(asked.num_fingerprints).fill(question + response - 1),
+    lengths: new Array(asked.num_fingerprints).fill(length),
     rows: new Array(asked.num_fingerprints).fill(response),
   };
 }

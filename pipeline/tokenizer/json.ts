@@ -6,12 +6,16 @@
 import { SplitPreTokenizer } from "@huggingface/tokenizers";
 import { describeJson, isJsonObject, JsonFileError, parseJson, readJsonBytes } from "../../engine/io/json.ts";
 import { TokenizerError } from "./errors.ts";
+import { isSlow } from "./slow_pattern.ts";
 
 /** A JSON object of a tokenizer file. */
 export type Json = Record<string, unknown>;
 
 /** Vocabularies of 256,000 tokens make 35 MB. */
 const FILE = { what: "the tokenizer", maxBytes: 256 * 2 ** 20 };
+
+/** The longest that real tokenizers have is of some hundred. */
+const MOST_PATTERN = 10_000;
 
 /** The object that a file of a tokenizer holds, and the file's bytes. @throws TokenizerError */
 export async function readTokenizerFile(
@@ -61,15 +65,28 @@ export function readPattern(step: Json, what: string): RegExp {
   const { String: text, Regex: source } = asObject(step.pattern, `${what}: pattern`);
   if (typeof text === "string" && text !== "") return new RegExp(RegExp.escape(text), "gu");
   if (typeof source !== "string") throw new TokenizerError(`${what}: expected a pattern, found none`);
+  if (source.length > MOST_PATTERN) {
+    throw new TokenizerError(
+      `${what}: expected a pattern of at most ${MOST_PATTERN} characters, found ${source.length}`,
+    );
+  }
   const pattern = { Regex: foldBeyondAscii(source) };
+  let expression: RegExp;
   try {
-    return new SplitPreTokenizer({ type: "Split", pattern, behavior: "Isolated" }).pattern!;
+    expression = new SplitPreTokenizer({ type: "Split", pattern, behavior: "Isolated" }).pattern!;
   } catch (cause) {
     throw new TokenizerError(
       `${what}: the pattern is not supported: ${(cause as Error).message}`,
       { cause },
     );
   }
+  if (isSlow(expression)) {
+    throw new TokenizerError(
+      `${what}: expected a pattern that takes time in proportion to a text's length, found one that takes too long for ` +
+        `some of a few characters: ${describeJson(source)}`,
+    );
+  }
+  return expression;
 }
 
 /**

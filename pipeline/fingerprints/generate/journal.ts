@@ -7,6 +7,7 @@
 import { attempt, FileWriteError, writeAll } from "../../../engine/io/atomic.ts";
 import { withFileSizeSignal } from "../../../engine/io/file_size_signal.ts";
 import { JsonFileError, type JsonOptions, parseJson, readJsonBytes } from "../../../engine/io/json.ts";
+import { FileReadError, regularFile } from "../../../engine/io/read_file.ts";
 import type { WrittenFingerprint } from "../file.ts";
 import { GenerateFileError } from "./errors.ts";
 
@@ -52,6 +53,7 @@ export class Journal implements Disposable {
    */
   static async open(outputPath: string): Promise<Journal> {
     const path = journalPath(outputPath);
+    await refuseIrregular(path);
     const options = { read: true, write: true, create: true, mode: 0o600 };
     const file = await attempt(path, () => Deno.open(path, options));
     try {
@@ -171,6 +173,16 @@ async function readText(path: string): Promise<string> {
     if (!(cause instanceof JsonFileError)) throw cause;
     if (cause.isMissing) return "";
     throw new GenerateFileError(path, cause.reason, { cause });
+  }
+}
+
+/** What is no regular file isn't ours to open, nor to remove. */
+async function refuseIrregular(path: string): Promise<void> {
+  try {
+    await regularFile(path);
+  } catch (cause) {
+    if (cause instanceof FileReadError) throw new GenerateFileError(path, cause.reason, { cause });
+    if (!(cause instanceof Deno.errors.NotFound)) throw cause;
   }
 }
 
