@@ -34,7 +34,7 @@ export interface SizeDefaults {
 const MOST = {
   vocabulary: 2 ** 22,
   width: 2 ** 17,
-  layers: 1024,
+  layers: 512,
   heads: 2048,
   headDim: 4096,
   feedForward: 2 ** 20,

@@ -9,8 +9,8 @@ type Program = Template["parsed"];
 type Value = ReturnType<Interpreter["evaluate"]>;
 type Statement = NonNullable<Parameters<Interpreter["evaluate"]>[0]>;
 
-/** Steps and values for a message; the longest templates take some thousands. About a second. */
-const BUDGET = 1_000_000;
+/** Steps and values for a message; the longest templates take some thousands. Half a second. */
+const BUDGET = 500_000;
 /** What a character of the message adds, since a template may look at it often. */
 const BUDGET_PER_CHARACTER = 100;
 /** Characters of a text that count like a step. */

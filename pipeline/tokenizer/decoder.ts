@@ -3,6 +3,7 @@
  * @module
  */
 
+import { describeJson } from "../../engine/io/json.ts";
 import { TokenizerError } from "./errors.ts";
 import { type Json, readPattern, steps, unsupported } from "./json.ts";
 import { BYTE_CHARS, metaspaceFields } from "./pre_tokenizer.ts";
@@ -35,7 +36,14 @@ function readStep(step: Json, what: string): Step {
       return (tokens) => tokens.map((token) => token.replace(pattern, () => content));
     }
     case "Strip": {
-      const { content, start, stop } = step as { content: string; start: number; stop: number };
+      const { content, start, stop } = step;
+      if (typeof content !== "string" || typeof start !== "number" || typeof stop !== "number") {
+        throw new TokenizerError(
+          `${what}: Strip: expected a content and two numbers, found ${describeJson(content)}, ${
+            describeJson(start)
+          } and ${describeJson(stop)}`,
+        );
+      }
       return (tokens) => tokens.map((token) => strip(token, content, start, stop));
     }
     case "Metaspace": {

@@ -52,8 +52,17 @@ export function steps(stage: unknown, list: string, what: string): Json[] {
  */
 export function unsupported(what: string, step: Json): TokenizerError {
   return new TokenizerError(
-    `${what}: this tokenizer is not supported: ${step.type ?? "a step without type"}`,
+    `${what}: this tokenizer is not supported: ${nameOf(step.type, "a step without type")}`,
   );
+}
+
+/** A kind as a file names it, for a message. */
+export function nameOf(type: unknown, absent: string): string {
+  return type === undefined || type === null
+    ? absent
+    : typeof type === "string"
+    ? type.slice(0, 60)
+    : describeJson(type);
 }
 
 /**

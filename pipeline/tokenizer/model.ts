@@ -5,8 +5,9 @@
  */
 
 import { Tokenizer as HfTokenizer, Unigram } from "@huggingface/tokenizers";
+import { describeJson } from "../../engine/io/json.ts";
 import { TokenizerError, UntokenizableError } from "./errors.ts";
-import { asObject, type Json } from "./json.ts";
+import { asObject, type Json, nameOf } from "./json.ts";
 import { unigramPieces } from "./unigram.ts";
 
 /** The `model` of tokenizer.json. */
@@ -29,7 +30,9 @@ export class TokenizerModel {
     const model = asObject(json, what);
     const type = model.type ?? (Array.isArray(model.vocab) ? "Unigram" : "BPE");
     if (type !== "BPE" && type !== "Unigram") {
-      throw new TokenizerError(`${what}: expected BPE or Unigram, found ${type}: this kind is not supported`);
+      throw new TokenizerError(
+        `${what}: expected BPE or Unigram, found ${nameOf(type, "none")}: this kind is not supported`,
+      );
     }
     const vocabulary = type === "Unigram" ? checkUnigram(model, what) : checkBpe(model, what);
     if (type === "Unigram") this.#pieces = model.vocab as [string, number][];
@@ -96,6 +99,9 @@ export class TokenizerModel {
   }
 }
 
+/** Many times what the largest vocabularies have. */
+const MOST_TOKENS = 2 ** 24;
+
 const byteToken = (byte: number): string => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
 
 function checkUnigram(model: Json, what: string): Map<string, number> {
@@ -105,20 +111,34 @@ function checkUnigram(model: Json, what: string): Map<string, number> {
   if (!Array.isArray(vocabulary) || vocabulary.length === 0 || !vocabulary.every(isPair)) {
     throw new TokenizerError(`${what}: expected a list of (piece, score) as vocab`);
   }
+  const { unk_id: unknown } = model;
+  const isId = typeof unknown === "number" && Number.isInteger(unknown) && unknown >= 0 &&
+    unknown < vocabulary.length;
+  if (unknown !== undefined && unknown !== null && !isId) {
+    throw new TokenizerError(`${what}: unk_id: expected a token id or null, found ${describeJson(unknown)}`);
+  }
   return new Map(vocabulary.map(([piece], id) => [piece, id]));
 }
 
 function checkBpe(model: Json, what: string): Map<string, number> {
   const vocabulary = new Map(Object.entries(asObject(model.vocab, `${what}: vocab`))) as Map<string, number>;
-  const wrong = vocabulary.entries().find(([, id]) => !Number.isInteger(id) || id < 0);
+  const wrong = vocabulary.entries().find(([, id]) => !Number.isInteger(id) || id < 0 || id >= MOST_TOKENS);
   if (wrong) {
-    throw new TokenizerError(`${what}: vocab: expected token ids, found ${JSON.stringify(wrong[1])}`);
+    throw new TokenizerError(
+      `${what}: vocab: ${
+        JSON.stringify(wrong[0].slice(0, 60))
+      }: expected a token id below ${MOST_TOKENS}, found ${describeJson(wrong[1])}`,
+    );
   }
   for (const field of ["continuing_subword_prefix", "end_of_word_suffix"]) {
-    if (model[field]) throw new TokenizerError(`${what}: ${field} is not supported, found "${model[field]}"`);
+    if (model[field]) {
+      throw new TokenizerError(`${what}: ${field} is not supported, found ${describeJson(model[field])}`);
+    }
   }
   if (model.dropout) {
-    throw new TokenizerError(`${what}: dropout ${model.dropout}: the same text must give the same tokens`);
+    throw new TokenizerError(
+      `${what}: dropout ${describeJson(model.dropout)}: the same text must give the same tokens`,
+    );
   }
   if (!Array.isArray(model.merges)) throw new TokenizerError(`${what}: expected a list of merges`);
   model.merges.forEach((merge, i) => {

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { describeJson } from "../../engine/io/json.ts";
 import { TokenizerError } from "./errors.ts";
 import { type Json, readPattern, steps, unsupported } from "./json.ts";
 
@@ -76,7 +77,7 @@ export function metaspaceFields(
   if (typeof mark !== "string" || !isKnown || (step.add_prefix_space === false && scheme !== "never")) {
     throw new TokenizerError(
       `${what}: Metaspace: expected a replacement and a prepend_scheme (${SCHEMES.join(", ")}) that ` +
-        `add_prefix_space agrees with, found ${JSON.stringify(step)}`,
+        `add_prefix_space agrees with, found ${describeJson(mark)} and ${describeJson(scheme)}`,
     );
   }
   return { mark, scheme: scheme as typeof SCHEMES[number], splits: split !== false };
@@ -100,7 +101,7 @@ function readBehavior(step: Json, what: string): Behavior {
   const behavior = BEHAVIORS.find((one) => one === step.behavior);
   if (!behavior) {
     throw new TokenizerError(
-      `${what}: behavior: expected one of ${BEHAVIORS.join(", ")}, found ${step.behavior}`,
+      `${what}: behavior: expected one of ${BEHAVIORS.join(", ")}, found ${describeJson(step.behavior)}`,
     );
   }
   return behavior;

@@ -18,6 +18,16 @@ const MOST_OWN = 40;
  * match. A pattern that hides its weakness from these is not found.
  */
 export function isSlow(pattern: RegExp): boolean {
+  const name = String(pattern);
+  const known = found.get(name) ?? tryOut(pattern);
+  found.set(name, known);
+  return known;
+}
+
+/** Patterns that were tried, by their text: the same model is often read more than once. */
+const found = new Map<string, boolean>();
+
+function tryOut(pattern: RegExp): boolean {
   const own = Array.from(pattern.source).filter((char) => !"\\()[]{}?*+|^$".includes(char));
   const pairs = own.slice(1).map((char, i) => own[i] + char);
   const parts = new Set([

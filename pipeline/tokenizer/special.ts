@@ -7,7 +7,7 @@
 import { describeJson, isJsonObject } from "../../engine/io/json.ts";
 import type { AddedToken } from "./added.ts";
 import { TokenizerError } from "./errors.ts";
-import { asObject, type Json, steps } from "./json.ts";
+import { asObject, type Json, steps, unsupported } from "./json.ts";
 import type { TokenizerModel } from "./model.ts";
 
 /** What lies beside tokenizer.json. */
@@ -162,10 +162,10 @@ export function readAddedTokens(
   if (!Array.isArray(list)) throw new TokenizerError(`${where}: added_tokens: expected a list`);
   for (const entry of list) add(asObject(entry, `${where}: added_tokens`), `${where}: added_tokens`);
   for (const entry of readAddedFile(beside, list)) add(entry, addedWhere);
-  const decoder = Object.entries(asObject(config.added_tokens_decoder ?? {}, "added_tokens_decoder"));
+  const decoderWhere = "tokenizer_config.json: added_tokens_decoder";
+  const decoder = Object.entries(asObject(config.added_tokens_decoder ?? {}, decoderWhere));
   decoder.sort(([a], [b]) => Number(a) - Number(b)).forEach(([id, entry]) => {
-    const what = "tokenizer_config.json: added_tokens_decoder";
-    add({ ...asObject(entry, what), id: Number(id) }, what);
+    add({ ...asObject(entry, decoderWhere), id: Number(id) }, decoderWhere);
   });
 
   const named = namedTokens(config);
@@ -211,7 +211,9 @@ export function readAround(
   const around = readStep(step!, what);
   const wrong = [...around.prefix, ...around.suffix].find((id) => !(Number.isInteger(id) && id < vocabSize));
   if (wrong !== undefined) {
-    throw new TokenizerError(`${what}: it adds a token that is not in the vocabulary: id ${wrong}`);
+    throw new TokenizerError(
+      `${what}: it adds a token that is not in the vocabulary: id ${describeJson(wrong)}`,
+    );
   }
   return around;
 }
@@ -222,7 +224,7 @@ function readStep(step: Json, what: string): { prefix: number[]; suffix: number[
     return { prefix: [idOf(step.cls)], suffix: [idOf(step.sep)] };
   }
   if (step.type !== "TemplateProcessing") {
-    throw new TokenizerError(`${what}: this tokenizer is not supported: ${step.type}`);
+    throw unsupported(what, step);
   }
   const special = asObject(step.special_tokens ?? {}, `${what}: special_tokens`);
   const items = Array.isArray(step.single) ? step.single.map((item) => asObject(item, what)) : [];
@@ -234,7 +236,10 @@ function readStep(step: Json, what: string): { prefix: number[]; suffix: number[
   }
   const idsOf = (item: Json): number[] => {
     const { id } = asObject(item.SpecialToken, `${what}: single`);
-    const { ids } = asObject(special[String(id)], `${what}: special_tokens: ${id}`);
+    if (typeof id !== "string") {
+      throw new TokenizerError(`${what}: single: expected the name of a token, found ${describeJson(id)}`);
+    }
+    const { ids } = asObject(special[id], `${what}: special_tokens: ${id}`);
     return Array.isArray(ids) ? ids : [NaN];
   };
   return {

@@ -192,3 +192,28 @@ Deno.test("modelSpec: layer types that contradict the other fields, or are of a 
     message: /"chunked_attention", expected "full_attention" or "sliding_attention"/,
   });
 });
+
+Deno.test("modelSpec: sizes that no model has are refused by name, at once", () => {
+  const sizes: [string, number][] = [
+    ["hidden_size", 2 ** 17],
+    ["num_hidden_layers", 512],
+    ["num_attention_heads", 2048],
+    ["head_dim", 4096],
+    ["vocab_size", 2 ** 22],
+    ["intermediate_size", 2 ** 20],
+    ["max_position_embeddings", 2 ** 31 - 1],
+  ];
+  for (const [field, most] of sizes) {
+    // Of a width and heads alone the other would have to follow.
+    const others = { head_dim: 16, num_key_value_heads: 1 };
+    of("llama", { ...others, [field]: most });
+    for (const value of [2 * most + 2, 1e15, 1e308]) {
+      const wanted = new RegExp(`"${field}" is .*, expected at most ${most}$`);
+      assert.throws(() => of("llama", { ...others, [field]: value }), wanted);
+    }
+  }
+  assert.throws(() => of("gpt_neox", { num_attention_heads: 1e15, hidden_size: 1e15 }), /expected at most/);
+  assert.throws(() => of("mistral", { sliding_window: 1e15 }), /"sliding_window" is .*, expected at most/);
+  const message = /config\.json: "layer_types" is "x{56}\.\.\., expected a list$/;
+  assert.throws(() => of("qwen3", { layer_types: "x".repeat(1e6) }), message);
+});

@@ -136,7 +136,7 @@ Deno.test("models that can't be read exactly are refused by name", async () => {
     [piece({ merges: undefined }), /expected a list of merges/],
     [piece({}, [["a", "b"]]), /merge 0: expected two tokens of the vocabulary that join to a third/],
     [tinySentencePiece([["<0x41>", "a"]], ["a", "<0x41>a"], {}), /merge 0: merging byte tokens is not supp/],
-    [piece({ vocab: { a: -1 } }), /vocab: expected token ids, found -1/],
+    [piece({ vocab: { a: -1 } }), /vocab: "a": expected a token id below \d+, found -1/],
     [tinyUnigram([], {}, { vocab: [["a"]] }), /expected a list of \(piece, score\) as vocab/],
   ];
   for (const [files, message] of cases) {

@@ -191,7 +191,7 @@ Deno.test("steps that decoder models don't have are refused by name", () => {
     ],
     [
       () => readPreTokenizer({ type: "Split", pattern: { String: " " }, behavior: "Merged" }, "f"),
-      /behavior: expected one of Removed, .*found Merged/,
+      /behavior: expected one of Removed, .*found "Merged"/,
     ],
   ];
   for (const [read, message] of cases) {
