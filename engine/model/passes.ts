@@ -79,7 +79,7 @@ export class Passes {
   split<T extends Sequence>(kind: PassKind, sequences: readonly T[], limit?: number): MicroBatches<T> {
     const largest = this.maxCapacity(kind);
     const batches = splitMicroBatches(sequences, largest, limit);
-    const longest = Math.max(...sequences.map(({ ids }) => ids.length));
+    const longest = sequences.reduce((most, { ids }) => Math.max(most, ids.length), -Infinity);
     checkTokens(this.parameters.spec, this.gpu, longest);
     return { batches, capacity: neededCapacity(batches, largest), longest };
   }

@@ -148,7 +148,7 @@ async function baseDistributions(
   const probabilities = new Float32Array(rows * rowWidth);
   const targets: RowTarget[][] = [];
   let begin = 0;
-  const group = Math.max(1, Math.floor((64 << 20) / 4 / V / Math.max(1, ...counts)));
+  const group = Math.max(1, Math.floor((64 << 20) / 4 / V / counts.reduce((a, b) => Math.max(a, b), 1)));
   for (let first = 0; first < texts.length; first += group) {
     signal?.throwIfAborted();
     const batch = texts.slice(first, first + group);

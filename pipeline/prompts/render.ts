@@ -18,10 +18,10 @@ const CHARACTERS = 16;
 /** Numbers of a `range`. */
 const MOST_NUMBERS = 100_000;
 
-/** A template's syntax tree. Every turn of a loop has a statement in it, so that it is counted. */
+/** A template's syntax tree, its loops as {@linkcode mendLoops} leaves them. */
 export function parseTemplate(source: string): Program {
   const program = new Template(source).parsed;
-  fillLoops(program);
+  mendLoops(program);
   return program;
 }
 
@@ -78,14 +78,35 @@ class BoundedInterpreter extends Interpreter {
   }
 }
 
-/** Puts a comment into the body of each loop that has none. */
-function fillLoops(node: unknown): void {
+/**
+ * Puts a comment into the body of each loop, so that every turn is counted, and an empty list in place of what is undefined, over
+ * which Jinja makes no turn and the library throws.
+ */
+function mendLoops(node: unknown): void {
   if (typeof node !== "object" || node === null) return;
+  const parts = node instanceof Map ? [...node.entries()].flat() : Object.values(node);
+  for (const part of parts) mendLoops(part);
   if ("type" in node && node.type === "For" && "body" in node && Array.isArray(node.body)) {
     node.body.push({ type: "Comment", value: "" });
+    const loop = node as unknown as Loop;
+    if (isSelection(loop.iterable)) loop.iterable.lhs = orEmpty(loop.iterable.lhs);
+    else loop.iterable = orEmpty(loop.iterable);
   }
-  const parts = node instanceof Map ? [...node.entries()].flat() : Object.values(node);
-  for (const part of parts) fillLoops(part);
+}
+
+type Node = { type: string };
+type Selection = Node & { lhs: Node };
+type Loop = { iterable: Node | Selection };
+
+function isSelection(node: Node): node is Selection {
+  return node.type === "SelectExpression";
+}
+
+/** `operand | default([])`. */
+function orEmpty(operand: Node) {
+  const callee = { type: "Identifier", value: "default" };
+  const filter = { type: "CallExpression", callee, args: [{ type: "ArrayLiteral", value: [] }] };
+  return { type: "FilterExpression", operand, filter };
 }
 
 /**

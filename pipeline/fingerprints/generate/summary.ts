@@ -55,7 +55,7 @@ export function summarise(fingerprints: readonly WrittenFingerprint[], counts: R
   const responses = fingerprints.flatMap(responsesAs);
   const frequency = new Map<string, number>();
   for (const one of responses) frequency.set(one, (frequency.get(one) ?? 0) + 1);
-  const mostFrequent = Math.max(0, ...frequency.values());
+  const mostFrequent = frequency.values().reduce((a, b) => Math.max(a, b), 0);
   const probabilities = fingerprints.flatMap(({ response_prob }) => response_prob as number | number[])
     .sort((a, b) => a - b);
   const { wanted, attempts, rejected, limit } = counts;

@@ -45,3 +45,18 @@ Deno.test("render: what a template may do costs little of its budget", () => {
     4 + 2 ** 20,
   );
 });
+
+Deno.test("render: a loop over what is undefined makes no turn, as in Jinja", () => {
+  assert.equal(render("{% for a in nothing %}x{% endfor %}y"), "y");
+  assert.equal(render("{% for a in messages[0].tool_calls %}x{% else %}none{% endfor %}"), "none");
+  assert.equal(
+    render("{% for a in nothing if a %}x{% endfor %}{% for m in messages if m.role %}z{% endfor %}"),
+    "z",
+  );
+  assert.equal(
+    render("{% for k, v in messages[0].items() %}{{ k }}={{ v }};{% endfor %}"),
+    "role=user;content=a;",
+  );
+  assert.equal(render("{% for k in messages[0] %}{{ k }};{% endfor %}"), "role;content;");
+  assert.throws(() => render("{% for a in none %}x{% endfor %}"), /Expected iterable/);
+});
