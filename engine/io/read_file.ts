@@ -21,7 +21,7 @@ export class FileReadError extends Error {
 /** How a file is read. */
 export interface ReadOptions {
   /** What the file is, for a message: "the tokenizer". */
-  what?: string;
+  what?: string | undefined;
   maxBytes: number;
 }
 
