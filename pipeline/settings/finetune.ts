@@ -78,6 +78,7 @@ export const ownFlags = {
   output_dir: flag(path.default("results"), {
     group: "Output",
     reads: "path",
+    writes: "folder",
     help: "where results/<hash> folders go",
     isNeutral: true,
   }),
