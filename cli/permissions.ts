@@ -261,7 +261,13 @@ function namedPath(path: string, cwd: string): string {
 
 /** An error's text, where Deno refused something: what it was, in our words. */
 export function outsideText(message: string): string {
-  const verbs: Record<string, string> = { read: "read", write: "write", net: "reach", run: "run" };
+  const verbs: Record<string, string> = {
+    read: "read",
+    write: "write",
+    net: "reach",
+    run: "run",
+    all: "open",
+  };
   return message.replace(
     /Requires (\w+) access to (?:"([^"]*)"|(<[^>]*>))(?:, run again with the --allow-\w+ flag)?/g,
     (_, kind, quoted, named) =>
