@@ -73,7 +73,7 @@ async function main(args: string[]): Promise<void> {
     dawnFolders,
   };
   const needed = await neededPermissions(args, around);
-  for (const path of needed.denyRead) {
+  for (const path of needed.deny) {
     console.error(
       `whorl: ${path} leads to ${realPath(path) ?? "nothing"}, outside of the model: it is not read ` +
         "(docs/permissions.md says how to let it)",

@@ -13,8 +13,8 @@ import { addFlags, normalArguments, settingsOf, type Values } from "./options.ts
 export interface Permissions {
   /** Absolute paths, with all that is in a folder. */
   read: string[];
-  /** Links in what may be read that lead out of it. Deno looks at the path alone, so that it would follow them. */
-  denyRead: string[];
+  /** Links in a model's folder that lead out of it. Deno looks at the path alone, so that it would follow them. */
+  deny: string[];
   write: string[];
   env: string[];
   sys: string[];
@@ -78,7 +78,7 @@ export async function neededPermissions(
 ): Promise<Permissions> {
   const needed: Permissions = {
     read: OWN_FOLDERS.map((name) => join(around.project, name)),
-    denyRead: [],
+    deny: [],
     write: [],
     env: [...VARIABLES],
     sys: [],
@@ -143,15 +143,21 @@ function addPaths(needed: Permissions, command: CommandDescription, values: Valu
     if (kind !== "path" || typeof value !== "string") continue;
     const path = resolve(around.folder, value);
     const place = writes === "file" ? dirname(path) : path;
-    const places = [place, around.real(place) ?? place];
-    needed.read.push(...places);
-    if (writes && values.dry_run !== true) needed.write.push(...places);
+    const real = realOf(place, around);
+    // What is open Deno knows by its real path.
+    needed.read.push(place, real);
+    if (writes && values.dry_run !== true) needed.write.push(place);
     // A run's fingerprints are asked by its settings.
-    const real = places[1];
     if (!writes && basename(dirname(real)) === "secret") {
       needed.read.push(join(dirname(dirname(real)), "config.json"));
     }
   }
+}
+
+/** Where a path leads, also one that isn't there yet. */
+function realOf(path: string, around: Surroundings): string {
+  const above = dirname(path);
+  return around.real(path) ?? (above === path ? path : join(realOf(above, around), basename(path)));
 }
 
 /** What flags say of models: by path or name, or by OML 1.0's family and size. */
@@ -184,10 +190,19 @@ function denyLinks(needed: Permissions, path: string, around: Surroundings) {
   const { real: root, links } = around.look(path)!;
   const allowed = needed.read.map((each) => around.real(each)).filter((each) => each !== undefined);
   for (const link of links) {
+    const written = needed.write.find((each) => isInside(join(path, link.path), each));
+    if (written !== undefined) {
+      throw new PermissionsError(
+        `${written}: expected a folder to write to, found a link in the model's folder (to ${
+          link.real ?? "nothing"
+        }): ` +
+          "give the folder itself",
+      );
+    }
     // One that leads nowhere could lead somewhere later.
     if (link.real !== undefined && allowed.some((folder) => isInside(folder, link.real!))) continue;
-    needed.denyRead.push(join(path, link.path));
-    if (root !== path) needed.denyRead.push(join(root, link.path));
+    needed.deny.push(join(path, link.path));
+    if (root !== path) needed.deny.push(join(root, link.path));
   }
 }
 
@@ -231,12 +246,13 @@ function isInside(folder: string, path: string): boolean {
  * @throws PermissionsError for a path with a comma, which ends a path in Deno's lists
  */
 export function denoFlags(permissions: Permissions, cwd: string): string[] {
-  const { read, denyRead, write, env, sys, net, ffi } = permissions;
+  const { read, deny, write, env, sys, net, ffi } = permissions;
   const paths = (list: readonly string[]) => list.map((path) => namedPath(path, cwd));
   const lists: [string, string[]][] = [
     ["--allow-read", paths(read)],
-    ["--deny-read", paths(denyRead)],
+    ["--deny-read", paths(deny)],
     ["--allow-write", paths(write)],
+    ["--deny-write", paths(deny)],
     ["--allow-env", env],
     ["--allow-sys", sys],
     ["--allow-net", net],
