@@ -160,9 +160,16 @@ function realOf(path: string, around: Surroundings): string {
   return around.real(path) ?? (above === path ? path : join(realOf(above, around), basename(path)));
 }
 
+/** A model as flags name it. */
+interface NamedModel {
+  path?: string;
+  family?: string;
+  size?: string | undefined;
+}
+
 /** What flags say of models: by path or name, or by OML 1.0's family and size. */
-function modelsOf(command: CommandDescription, values: Values) {
-  const models: { path?: string; family?: string; size?: string }[] = [];
+function modelsOf(command: CommandDescription, values: Values): NamedModel[] {
+  const models: NamedModel[] = [];
   for (const { name, kind } of command.flags) {
     if (kind === "model" && typeof values[name] === "string") models.push({ path: values[name] });
   }
@@ -209,7 +216,7 @@ function denyLinks(needed: Permissions, path: string, around: Surroundings) {
 /** What downloading a model of the Hub takes: its part of the cache, the token, the hosts. */
 async function addHub(
   needed: Permissions,
-  { path, family, size }: { path?: string; family?: string; size?: string },
+  { path, family, size }: NamedModel,
   around: Surroundings,
 ) {
   // Not needed for a folder, and slow to load.
