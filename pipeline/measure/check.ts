@@ -59,6 +59,8 @@ export interface CheckResult {
   fingerprints: number;
   /** Questions asked: one a fingerprint, or one a fingerprint and held-out prompt. */
   questions: number;
+  /** Tensors of the checkpoint that the model doesn't use, if any. */
+  unused_tensors?: string[] | undefined;
   /** One a question; only with `verbose`. */
   rows?: CheckRow[] | undefined;
 }
@@ -126,6 +128,7 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
   try {
     hooks.onGpu?.(gpu.name);
     using model = await LanguageModel.load(gpu, source.dir, { dtype: own.dtype, master: "none" });
+    const unused = model.unusedTensors();
     checkVocabulary(fingerprints, tokenizer, model.spec.vocabulary, prompts);
     const asked = await askFingerprints(model, prompts, fingerprints, templates, {
       temperature: own.temperature,
@@ -137,6 +140,7 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
       fractional_accuracy: asked.fractionalAccuracy,
       fingerprints: fingerprints.length,
       questions: asked.questions,
+      ...(unused.length ? { unused_tensors: unused } : {}),
       ...(own.verbose ? { rows: await rows(model, tokenizer, prompts, asked.answers, templates) } : {}),
     };
   } finally {
