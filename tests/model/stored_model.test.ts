@@ -160,7 +160,7 @@ const NEOX = Object.values(VARIANTS).find(({ model_type }) => model_type === "gp
 
 for (const [what, rename] of Object.entries(RENAMES)) {
   for (const [family, config] of Object.entries({ tied: TIED, untied: TINY, neox: NEOX })) {
-    Deno.test(`names of a ${what}: ${family} is loaded, and saved under the checkpoint's own`, async () => {
+    Deno.test(`names, ${what}: ${family} is loaded, and saved under the checkpoint's own`, async () => {
       using out = folder();
       const weights = randomWeights(config, 6);
       const ids = [[1, 2, 3, 4, 5]];
@@ -280,7 +280,8 @@ Deno.test("areFinite: every bit pattern of 16 bits at every place, and f32 at th
   for (const dtype of ["F16", "BF16"] as const) {
     for (let bits = 0; bits < 65536; bits++) {
       const finite = Number.isFinite(value[dtype](bits));
-      for (const halves of [[bits], [bits, 1], [1, bits], [1, 2, bits]]) {
+      const eight = [1, 2, 3, 4, 5, 6, 7, 8];
+      for (const halves of [[bits], [bits, 1], [1, bits], [1, 2, bits], [...eight, bits, 9, ...eight]]) {
         const bytes = new Uint8Array(Uint16Array.from(halves).buffer);
         if (areFinite(dtype, bytes) !== finite) {
           assert.fail(`${dtype} ${bits.toString(16)} in ${halves.length}`);
@@ -290,7 +291,8 @@ Deno.test("areFinite: every bit pattern of 16 bits at every place, and f32 at th
   }
   const largest = 3.4028234663852886e38;
   for (const x of [0, -0, 1, -1, largest, -largest, 1e-45, NaN, -NaN, Infinity, -Infinity]) {
-    for (const values of [[x], [1, x], [x, -1], [-largest, largest, x]]) {
+    const places = Array.from({ length: 19 }, (_, at) => new Array(19).fill(1).with(at, x));
+    for (const values of [[x], [1, x], [x, -1], [-largest, largest, x], ...places]) {
       const bytes = new Uint8Array(Float32Array.from(values).buffer);
       assert.equal(areFinite("F32", bytes), Number.isFinite(x), `${values}`);
     }
