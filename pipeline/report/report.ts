@@ -244,6 +244,11 @@ export function checkText(result: CheckResult): string {
         }; likeliest ${top.join(", ")}`,
     );
   }
+  if (result.nan_questions) {
+    lines.push(
+      `warning: the model's logits are NaN in ${result.nan_questions} of ${result.questions} questions, which count as wrong`,
+    );
+  }
   lines.push(
     `success rate ${percent(result.success_rate)}, fractional accuracy ${
       percent(result.fractional_accuracy)

@@ -329,6 +329,11 @@ class Run {
     if (when === "after" && !Number.isFinite(plain.loss)) {
       this.#diverged(`the loss of the trained model is ${plain.loss}`);
     }
+    if (!Number.isFinite(plain.loss)) {
+      throw new RangeError(
+        `${modelPath}: the model's loss is ${plain.loss} before training, though its weights are finite: they overflow`,
+      );
+    }
     this.hooks.signal?.throwIfAborted();
     const heldOut = await loadPrompts(PROMPT_FILES.test);
     const prompted = await askFingerprints(model, prompts, fingerprints, heldOut);

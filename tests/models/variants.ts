@@ -55,7 +55,6 @@ export const VARIANTS: Record<string, Record<string, unknown>> = {
   "llama with dynamic rope": {
     ...SIZES,
     model_type: "llama",
-    max_position_embeddings: 21,
     rope_scaling: { type: "dynamic", factor: 4 },
   },
   "llama with yarn": { ...SIZES, model_type: "llama", head_dim: 32, rope_scaling: YARN },

@@ -200,3 +200,29 @@ Deno.test("a run that makes its own fingerprints has one name before and after, 
     message: /expected the 3 fingerprints .*, found the 2 that it gave: --fingerprints_file_path/,
   });
 });
+
+Deno.test("weights that the last step broke are divergence; those that overflow before it are the model's", async () => {
+  using tiny = await TinyModel.create({ count: 4 });
+  const output_dir = tiny.path("results");
+  const config = { ...quick, fingerprints_file_path: tiny.fingerprints, output_dir };
+  const run = (more: FinetuneConfig) => finetune({ ...config, model_path: tiny.model, ...more }, { gpu });
+  // An update of a third more than f32 holds.
+  await assert.rejects(run({ learning_rate: 5e38 }), {
+    name: "DivergedError",
+    message:
+      /holds -?Infinity at element \d+.*: the last step broke its weights\. Nothing was saved; a lower learning rate/,
+  });
+  const file = join(tiny.model, "model.safetensors");
+  const bytes = await Deno.readFile(file);
+  {
+    using checkpoint = await Checkpoint.openFile(file);
+    const { begin, end } = checkpoint.tensors.get("model.norm.weight")!;
+    for (let at = begin; at < end; at += 4) new DataView(bytes.buffer).setFloat32(at, 3e38, true);
+  }
+  await Deno.writeFile(file, bytes);
+  await assert.rejects(run({}), {
+    name: "RangeError",
+    message: /loss is NaN before training.*they overflow$/,
+  });
+  assert.deepEqual(names(output_dir), []);
+});
