@@ -184,7 +184,7 @@ export function configWithDtype(configText: string, dtype: FloatDtype): string {
 /** Says in a config.json, nested configurations included, that the head isn't the embedding. Edits the text as well. */
 export function untiedConfig(configText: string): string {
   const text = configText.replace(/("tie_word_embeddings"\s*:\s*)(?:true|null)/g, "$1false");
-  const config = parseJson("config.json", text, { nonFinite: true });
+  const config = parseJson("config.json", new TextEncoder().encode(text), { nonFinite: true });
   if (isJsonObject(config) && config.tie_word_embeddings === false) return text;
   return text.replace(/\{(\s*)/, (_, space) => `{${space}"tie_word_embeddings": false,${space || " "}`);
 }
