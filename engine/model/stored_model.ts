@@ -28,7 +28,7 @@ export async function readStoredSpec(dir: string): Promise<ModelSpec> {
  * The spec of a model as its checkpoint holds it. Names are the checkpoint's own: saved from the base class they lack
  * `model.`, as a part of something larger they have more before it. A tied model is one whose checkpoint has one matrix,
  * under either name, or two equal ones; with a head of its own, a model isn't tied, whatever config.json says. Transformers
- * 5 reads all of this in the same way.
+ * 5.24 reads all of this in the same way, but for names with more before them, which take the class of the larger model.
  * @throws ConfigError
  * @throws CheckpointMismatchError when the checkpoint holds the model twice under other names than the usual
  */
