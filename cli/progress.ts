@@ -7,6 +7,7 @@ import {
   memoryLines,
   profileTable,
   settingsLine,
+  unusedLine,
 } from "../pipeline/report/report.ts";
 import type { FinetuneEvent } from "../pipeline/run/finetune.ts";
 
@@ -43,6 +44,9 @@ export class Progress {
         if (dropped) this.#line(dropped);
         break;
       }
+      case "unused":
+        this.#line(unusedLine(event.tensors));
+        break;
       case "settings":
         this.#line(settingsLine(event.settings));
         break;

@@ -1,7 +1,7 @@
 import { basename, dirname, join, resolve, sep } from "node:path";
 import type { FloatDtype } from "../tensor/dtype.ts";
 import { attempt, FileWriteError, removeQuietly, replaceFile, saveAtomic, syncFolder } from "./atomic.ts";
-import { readJsonObject } from "./json.ts";
+import { isJsonObject, parseJson, readJsonObject } from "./json.ts";
 import { Checkpoint, PIECE_BYTES } from "./safetensors.ts";
 import {
   type ParameterSource,
@@ -52,13 +52,15 @@ export async function readModelConfig(dir: string): Promise<Record<string, unkno
   if (await statOrUndefined(configPath) === undefined) {
     throw new ModelDirError(dir, "has no config.json: expected a Hugging Face model folder");
   }
-  return await readJsonObject(configPath);
+  return await readJsonObject(configPath, { nonFinite: true });
 }
 
 /** Options of {@link saveModelDir}. */
 export interface SaveModelDirOptions extends WriteCheckpointOptions {
   /** Store every parameter in this type and say so in config.json; default: as `parameters.dtypeOf` says. */
   saveDtype?: FloatDtype | undefined;
+  /** Say in config.json that the head isn't the embedding. */
+  untied?: boolean | undefined;
   /** Replace an existing model folder. It stays until the new one is complete. */
   overwrite?: boolean | undefined;
 }
@@ -143,11 +145,8 @@ async function carryFiles(
     const from = join(source.dir, name);
     // Hugging Face's cache holds links to the files; stat follows them. A dangling one is not a file.
     if ((await statOrUndefined(from))?.isFile !== true) continue;
-    if (name === "config.json" && options.saveDtype !== undefined) {
-      await saveAtomic(
-        join(partial, name),
-        configWithDtype(await Deno.readTextFile(from), options.saveDtype),
-      );
+    if (name === "config.json" && (options.saveDtype !== undefined || options.untied)) {
+      await saveAtomic(join(partial, name), changedConfig(await Deno.readTextFile(from), options));
     } else {
       await copyFile(from, join(partial, name));
     }
@@ -164,6 +163,11 @@ async function copyFile(from: string, to: string): Promise<void> {
   });
 }
 
+function changedConfig(text: string, { saveDtype, untied }: SaveModelDirOptions): string {
+  const typed = saveDtype === undefined ? text : configWithDtype(text, saveDtype);
+  return untied ? untiedConfig(typed) : typed;
+}
+
 const DTYPE_NAMES: Record<FloatDtype, string> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
 
 /**
@@ -175,6 +179,14 @@ export function configWithDtype(configText: string, dtype: FloatDtype): string {
     /("(?:torch_)?dtype"\s*:\s*)(?:"(?:torch\.)?(?:float(?:16|32|64)|bfloat16|half|float|double)"|null)/g,
     `$1"${DTYPE_NAMES[dtype]}"`,
   );
+}
+
+/** Says in a config.json, nested configurations included, that the head isn't the embedding. Edits the text as well. */
+export function untiedConfig(configText: string): string {
+  const text = configText.replace(/("tie_word_embeddings"\s*:\s*)(?:true|null)/g, "$1false");
+  const config = parseJson("config.json", new TextEncoder().encode(text), { nonFinite: true });
+  if (isJsonObject(config) && config.tie_word_embeddings === false) return text;
+  return text.replace(/\{(\s*)/, (_, space) => `{${space}"tie_word_embeddings": false,${space || " "}`);
 }
 
 async function moveIntoPlace(partial: string, target: string, overwrite: boolean): Promise<void> {

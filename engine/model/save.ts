@@ -1,5 +1,6 @@
 import type { Gpu } from "../gpu/context.ts";
 import { type ModelDir, saveModelDir, type SaveModelDirOptions } from "../io/model_dir.ts";
+import { modelSpec } from "../models/families.ts";
 import { readParameter } from "./load.ts";
 import type { Parameters } from "./parameters.ts";
 
@@ -18,8 +19,10 @@ export async function saveParameters(
   const { tensors: { head, embedding }, tied } = parameters.spec;
   // A tied checkpoint may hold a redundant copy of the head: it follows the embedding.
   const own = (name: string) => tied && name === head.weight ? embedding : name;
+  // The head that is saved is trained apart from the embedding: config.json must not have it replaced on loading.
+  const untied = !tied && modelSpec(source.config).tied;
   await saveModelDir(source, dir, {
     has: (name) => parameters.has(own(name)),
     read: (name, first, count) => readParameter(gpu, parameters.get(own(name)), first, count),
-  }, options);
+  }, { ...options, untied });
 }

@@ -8,6 +8,11 @@ export class ConfigError extends Error {
   }
 }
 
+/** A value as config.json has it: NaN and infinity, which Python writes into JSON, too. */
+function shown(value: unknown): string {
+  return typeof value === "number" ? String(value) : JSON.stringify(value);
+}
+
 /** Checked access to the fields of a Hugging Face config. */
 export class ConfigReader {
   constructor(readonly fields: Readonly<Record<string, unknown>>, readonly path = "") {}
@@ -24,7 +29,7 @@ export class ConfigReader {
     const value = this.fields[field] ?? fallback;
     if (value === undefined) throw new ConfigError(this.#name(field), "is missing, expected a number");
     if (typeof value !== "number" || !Number.isFinite(value)) {
-      throw new ConfigError(this.#name(field), `is ${JSON.stringify(value)}, expected a number`);
+      throw new ConfigError(this.#name(field), `is ${shown(value)}, expected a number`);
     }
     return value;
   }
@@ -46,7 +51,7 @@ export class ConfigReader {
   boolean(field: string, fallback: boolean): boolean {
     const value = this.fields[field] ?? fallback;
     if (typeof value !== "boolean") {
-      throw new ConfigError(this.#name(field), `is ${JSON.stringify(value)}, expected true or false`);
+      throw new ConfigError(this.#name(field), `is ${shown(value)}, expected true or false`);
     }
     return value;
   }
@@ -56,9 +61,7 @@ export class ConfigReader {
     if (typeof value !== "string") {
       throw new ConfigError(
         this.#name(field),
-        value === undefined
-          ? "is missing, expected a string"
-          : `is ${JSON.stringify(value)}, expected a string`,
+        value === undefined ? "is missing, expected a string" : `is ${shown(value)}, expected a string`,
       );
     }
     return value;
@@ -68,7 +71,7 @@ export class ConfigReader {
     const value = this.fields[field];
     if (value === undefined || value === null) return undefined;
     if (!Array.isArray(value)) {
-      throw new ConfigError(this.#name(field), `is ${JSON.stringify(value)}, expected a list`);
+      throw new ConfigError(this.#name(field), `is ${shown(value)}, expected a list`);
     }
     return value;
   }
@@ -88,7 +91,7 @@ export class ConfigReader {
     const value = this.fields[field];
     if (value === undefined || value === null) return undefined;
     if (typeof value !== "object" || Array.isArray(value)) {
-      throw new ConfigError(this.#name(field), `is ${JSON.stringify(value)}, expected an object`);
+      throw new ConfigError(this.#name(field), `is ${shown(value)}, expected an object`);
     }
     return new ConfigReader(value as Record<string, unknown>, `${this.#name(field)}.`);
   }
@@ -97,10 +100,10 @@ export class ConfigReader {
   only(field: string, ...allowed: unknown[]): void {
     const value = this.fields[field];
     if (value === undefined || value === null || allowed.includes(value)) return;
-    const choices = allowed.map((choice) => JSON.stringify(choice)).join(" or ");
+    const choices = allowed.map((choice) => shown(choice)).join(" or ");
     throw new ConfigError(
       this.#name(field),
-      `is ${JSON.stringify(value)}, which is not supported${choices && ` (only ${choices})`}`,
+      `is ${shown(value)}, which is not supported${choices && ` (only ${choices})`}`,
     );
   }
 }

@@ -59,6 +59,10 @@ export interface CheckResult {
   fingerprints: number;
   /** Questions asked: one a fingerprint, or one a fingerprint and held-out prompt. */
   questions: number;
+  /** Questions where the model's logits became NaN, if any; they count as answered wrong. */
+  nan_questions?: number;
+  /** Tensors of the checkpoint that the model doesn't use, if any. */
+  unused_tensors?: string[] | undefined;
   /** One a question; only with `verbose`. */
   rows?: CheckRow[] | undefined;
 }
@@ -126,17 +130,22 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
   try {
     hooks.onGpu?.(gpu.name);
     using model = await LanguageModel.load(gpu, source.dir, { dtype: own.dtype, master: "none" });
+    const unused = model.unusedTensors();
     checkVocabulary(fingerprints, tokenizer, model.spec.vocabulary, prompts);
     const asked = await askFingerprints(model, prompts, fingerprints, templates, {
       temperature: own.temperature,
       seed,
       signal: hooks.signal,
     });
+    // −1 stands for NaN logits, which are no answer.
+    const broken = asked.answers.filter(({ got }) => got.includes(-1)).length;
     return {
       success_rate: asked.successRate,
       fractional_accuracy: asked.fractionalAccuracy,
       fingerprints: fingerprints.length,
       questions: asked.questions,
+      ...(broken ? { nan_questions: broken } : {}),
+      ...(unused.length ? { unused_tensors: unused } : {}),
       ...(own.verbose ? { rows: await rows(model, tokenizer, prompts, asked.answers, templates) } : {}),
     };
   } finally {
@@ -167,7 +176,7 @@ async function rows(
   return answers.map(({ fingerprint, template, wanted, got, exact, fractional }, i) => ({
     entry: fingerprint.entry,
     ...(template === undefined ? {} : { prompt: templates![template] }),
-    // −1 stands for NaN logits, which have no text.
+    // NaN logits have no text.
     wanted: tokenizer.decode(wanted),
     got: tokenizer.decode(got.filter((id) => id >= 0)),
     exact,

@@ -170,7 +170,7 @@ const FIXED_DATE: Readonly<Record<string, string>> = {
 async function fromConfig(where: string): Promise<string | undefined> {
   let config: unknown;
   try {
-    config = await readJsonIfThere(where, { what: "the chat template" });
+    config = await readJsonIfThere(where, { what: "the chat template", nonFinite: true });
   } catch (cause) {
     if (cause instanceof JsonFileError) throw new ChatTemplateError(cause.message, { cause });
     throw cause;

@@ -200,6 +200,12 @@ export function droppedLines(dropped: Dropped): string {
   return lines.join("\n");
 }
 
+/** What of a checkpoint is not used, in one line. */
+export function unusedLine(tensors: readonly string[]): string {
+  const named = tensors.slice(0, 5).join(", ") + (tensors.length > 5 ? ", …" : "");
+  return `warning: the checkpoint has ${tensors.length} tensors that this model doesn't use: ${named}`;
+}
+
 /** One epoch in one line. */
 export function epochLine(
   log: EpochLog,
@@ -223,7 +229,7 @@ export function epochLine(
 
 /** The check's result for people. */
 export function checkText(result: CheckResult): string {
-  const lines: string[] = [];
+  const lines = result.unused_tensors ? [unusedLine(result.unused_tensors)] : [];
   for (const row of result.rows ?? []) {
     const prompt = row.prompt === undefined ? "" : ` in "${row.prompt}"`;
     const top = row.top.map(({ token, probability }) =>
@@ -236,6 +242,11 @@ export function checkText(result: CheckResult): string {
         `${JSON.stringify(row.got)}; wanted has rank ${row.rank}, ${
           percent(100 * row.probability)
         }; likeliest ${top.join(", ")}`,
+    );
+  }
+  if (result.nan_questions) {
+    lines.push(
+      `warning: the model's logits are NaN in ${result.nan_questions} of ${result.questions} questions, which count as wrong`,
     );
   }
   lines.push(

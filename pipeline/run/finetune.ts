@@ -3,6 +3,7 @@ import type { Gpu } from "../../engine/gpu/context.ts";
 import { OutOfMemoryError } from "../../engine/gpu/errors.ts";
 import type { KernelSpan } from "../../engine/gpu/profiler.ts";
 import { LanguageModel } from "../../engine/language_model.ts";
+import { NonFiniteWeightsError } from "../../engine/model/finite.ts";
 import type { MatrixUnit } from "../../engine/ops/matrix_unit.ts";
 import { kernelSettings } from "../../engine/ops/target.ts";
 import type { GenerateEvent } from "../fingerprints/generate/generate.ts";
@@ -46,6 +47,8 @@ export type FinetuneEvent =
   | { type: "fingerprints"; count: number; dropped: Dropped }
   | { type: "model"; source: ModelSource }
   | { type: "download"; progress: HubProgress }
+  /** Tensors of the checkpoint that the model doesn't use; they are saved as they were. */
+  | { type: "unused"; tensors: string[] }
   | { type: "memory"; choice: MemoryChoice; limitBytes?: number | undefined }
   | { type: "measured"; when: "before" | "after"; measurement: Measurement }
   | { type: "phase"; name: string }
@@ -171,6 +174,8 @@ class Run {
     const load = () =>
       LanguageModel.load(gpu, inputs.modelPath, { dtype, master, maxTokens, keepActivations });
     using model = await load().catch((error) => this.#adviseOnMemory(error));
+    const unused = model.unusedTensors();
+    if (unused.length) this.#emit({ type: "unused", tensors: unused });
     const before = await this.#measure("before", model, subject);
     gpu.resetPeak();
     const trained = await this.#train(model, subject, plan.learningRate, capacity, writer);
@@ -295,8 +300,21 @@ class Run {
     subject: Subject,
     maxTokens: number,
   ): Promise<Measurement> {
-    using saved = await LanguageModel.load(this.gpu, folder, { dtype: "auto", master: "none", maxTokens });
+    const load = () => LanguageModel.load(this.gpu, folder, { dtype: "auto", master: "none", maxTokens });
+    // The original's weights were finite when they were loaded.
+    using saved = await load().catch((cause) => {
+      if (cause instanceof NonFiniteWeightsError) this.#diverged(cause.message, cause);
+      throw cause;
+    });
     return await this.#measure("after", saved, subject);
+  }
+
+  #diverged(what: string, cause?: unknown): never {
+    throw new DivergedError(
+      `${what}: the last step broke its weights. Nothing was saved; a lower learning rate than ` +
+        `${this.settings.learning_rate} may help`,
+      { cause },
+    );
   }
 
   async #measure(
@@ -309,9 +327,11 @@ class Run {
     const plain = await askFingerprints(model, prompts, fingerprints);
     // The loss of a step is that before its update: what the last one did shows only here.
     if (when === "after" && !Number.isFinite(plain.loss)) {
-      throw new DivergedError(
-        `the loss of the trained model is ${plain.loss}: the last step broke its weights. Nothing was saved; a lower ` +
-          `learning rate than ${this.settings.learning_rate} may help`,
+      this.#diverged(`the loss of the trained model is ${plain.loss}`);
+    }
+    if (!Number.isFinite(plain.loss)) {
+      throw new RangeError(
+        `${modelPath}: the model's loss is ${plain.loss} before training, though its weights are finite: they overflow`,
       );
     }
     this.hooks.signal?.throwIfAborted();

@@ -11,7 +11,7 @@ import { TokenizerError } from "./errors.ts";
 export type Json = Record<string, unknown>;
 
 /** Vocabularies of 256,000 tokens make 35 MB. */
-const FILE = { what: "the tokenizer", maxBytes: 256 * 2 ** 20 };
+const FILE = { what: "the tokenizer", maxBytes: 256 * 2 ** 20, nonFinite: true };
 
 /** The object that a file of a tokenizer holds, and the file's bytes. @throws TokenizerError */
 export async function readTokenizerFile(

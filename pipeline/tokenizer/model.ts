@@ -6,6 +6,7 @@
 
 import { Tokenizer as HfTokenizer, Unigram } from "@huggingface/tokenizers";
 import { TokenizerError, UntokenizableError } from "./errors.ts";
+import { describeJson } from "../../engine/io/json.ts";
 import { asObject, type Json } from "./json.ts";
 import { unigramPieces } from "./unigram.ts";
 
@@ -105,6 +106,12 @@ function checkUnigram(model: Json, what: string): Map<string, number> {
   if (!Array.isArray(vocabulary) || vocabulary.length === 0 || !vocabulary.every(isPair)) {
     throw new TokenizerError(`${what}: expected a list of (piece, score) as vocab`);
   }
+  const wrong = vocabulary.findIndex(([_, score]) => !Number.isFinite(score));
+  if (wrong >= 0) {
+    throw new TokenizerError(
+      `${what}: vocab[${wrong}]: expected a finite score, found ${vocabulary[wrong][1]}`,
+    );
+  }
   return new Map(vocabulary.map(([piece], id) => [piece, id]));
 }
 
@@ -112,7 +119,7 @@ function checkBpe(model: Json, what: string): Map<string, number> {
   const vocabulary = new Map(Object.entries(asObject(model.vocab, `${what}: vocab`))) as Map<string, number>;
   const wrong = vocabulary.entries().find(([, id]) => !Number.isInteger(id) || id < 0);
   if (wrong) {
-    throw new TokenizerError(`${what}: vocab: expected token ids, found ${JSON.stringify(wrong[1])}`);
+    throw new TokenizerError(`${what}: vocab: expected token ids, found ${describeJson(wrong[1])}`);
   }
   for (const field of ["continuing_subword_prefix", "end_of_word_suffix"]) {
     if (model[field]) throw new TokenizerError(`${what}: ${field} is not supported, found "${model[field]}"`);

@@ -30,6 +30,8 @@ export type GenerateEvent =
   /** A stopped run goes on after so many fingerprints. */
   | { type: "resumed"; count: number; attempts: number }
   | { type: "gpu"; name: string; isSoftware: boolean }
+  /** Tensors of a checkpoint that its model doesn't use. */
+  | { type: "unused"; tensors: string[] }
   /** After each batch. */
   | { type: "progress"; count: number; wanted: number; attempts: number };
 
@@ -134,7 +136,12 @@ async function make({ settings, sources, secret, facts, progress, journal, hooks
   const gpu = hooks.gpu ?? await openGpu({ webgpu: settings.webgpu });
   try {
     emit({ type: "gpu", name: gpu.name, isSoftware: gpu.isSoftware });
-    const load = (dir: string) => LanguageModel.load(gpu, dir, { dtype: settings.dtype, master: "none" });
+    const load = async (dir: string) => {
+      const model = await LanguageModel.load(gpu, dir, { dtype: settings.dtype, master: "none" });
+      const unused = model.unusedTensors();
+      if (unused.length) emit({ type: "unused", tensors: unused });
+      return model;
+    };
     using models = new DisposableStack();
     const base = models.use(await load(sources.base.dir));
     const { writer } = sources;

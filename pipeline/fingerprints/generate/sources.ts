@@ -76,6 +76,9 @@ export async function findSources(
 async function hasChatTemplate(dir: string): Promise<boolean> {
   const isFile = await Deno.stat(join(dir, "chat_template.jinja")).then(({ isFile }) => isFile, () => false);
   if (isFile) return true;
-  const config = await readJsonObject(join(dir, "tokenizer_config.json"), { what: "the tokenizer" });
+  const config = await readJsonObject(join(dir, "tokenizer_config.json"), {
+    what: "the tokenizer",
+    nonFinite: true,
+  });
   return config.chat_template !== undefined && config.chat_template !== null;
 }
