@@ -4,7 +4,7 @@
  */
 import { Command, CommanderError } from "commander";
 import { RUN } from "./cli/commands.ts";
-import { askForVulkan, interruption, throttleDawnPolling } from "./cli/host.ts";
+import { askForVulkan, interruption, outliveTerminal, throttleDawnPolling } from "./cli/host.ts";
 import { addFlags, HELP, settingsOf, type Values } from "./cli/options.ts";
 import project from "./deno.json" with { type: "json" };
 import { COMMANDS } from "./pipeline/settings/commands.ts";
@@ -36,6 +36,7 @@ async function main(args: string[]): Promise<number> {
     /^--[a-z]/.test(arg) ? arg.replace(/^[^=]+/, (name) => "--" + name.slice(2).replaceAll("-", "_")) : arg
   );
   let code = 0;
+  outliveTerminal();
   await askForVulkan();
   try {
     await program((result) => code = result).parseAsync(normal, { from: "user" });
