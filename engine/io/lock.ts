@@ -15,6 +15,8 @@ export interface LockOwner {
   started: string;
   /** The same as the system tells it apart: its boot and the clock tick since; absent where it doesn't. */
   startTick?: string;
+  /** It only tidies up what a killed process left, and is done soon. */
+  isTidying?: boolean;
 }
 
 /** Another process is at work on the same. */
@@ -39,28 +41,49 @@ export function ownerText(owner: LockOwner | undefined): string {
 }
 
 /** Locks of this process, for systems whose own don't exclude it. */
-const held = new Set<string>();
+const held = new Map<string, LockOwner>();
 
 /** How often a lock that is removed while it is taken is tried anew. */
 const TRIES = 20;
 
+/** How long a lock is waited for: of who hasn't signed it yet, or only tidies up. */
+const UNSIGNED_MS = 500, TIDYING_MS = 60_000, POLL_MS = 25;
+
 /** A lock that is held; disposing of it removes its file. */
 export class FileLock implements Disposable {
-  private constructor(readonly path: string, readonly file: Deno.FsFile, readonly inode: number | null) {
-    held.add(path);
+  private constructor(
+    readonly path: string,
+    readonly file: Deno.FsFile,
+    readonly inode: number | null,
+    readonly owner: LockOwner,
+  ) {
+    held.set(path, owner);
   }
 
   /** Takes a lock, also one whose owner is dead. @throws LockedError; FileWriteError when its file can't be written. */
   static async take(path: string): Promise<FileLock> {
-    const taken = await FileLock.tryTake(path);
-    if (taken instanceof FileLock) return taken;
-    throw new LockedError(path, taken.owner);
+    const began = performance.now();
+    while (true) {
+      const taken = await FileLock.tryTake(path);
+      if (taken instanceof FileLock) return taken;
+      const { owner } = taken;
+      const patience = owner === undefined ? UNSIGNED_MS : owner.isTidying ? TIDYING_MS : 0;
+      if (performance.now() - began >= patience) throw new LockedError(path, owner);
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    }
   }
 
-  /** Takes a lock, or says who has it. @throws FileWriteError when its file can't be written. */
-  static async tryTake(path: string): Promise<FileLock | { owner: LockOwner | undefined }> {
+  /**
+   * Takes a lock, or says who has it.
+   * @param isTidying whether it is taken for a moment only, to tidy up what its last owner left
+   * @throws FileWriteError when its file can't be written.
+   */
+  static async tryTake(
+    path: string,
+    isTidying = false,
+  ): Promise<FileLock | { owner: LockOwner | undefined }> {
     for (let tries = 0; tries < TRIES; tries++) {
-      if (held.has(path)) return { owner: selfOwner() };
+      if (held.has(path)) return { owner: held.get(path) };
       await refuseLink(path);
       const options = { read: true, write: true, create: true, mode: 0o600 };
       const file = await attempt(path, () => Deno.open(path, options));
@@ -73,8 +96,9 @@ export class FileLock implements Disposable {
         if (!isAt(path, inode)) continue;
         const owner = await readOwner(path);
         if (owner && isAlive(owner, locked === true)) return { owner };
-        if (held.has(path)) return { owner: selfOwner() };
-        const lock = new FileLock(path, file, inode);
+        if (held.has(path)) return { owner: held.get(path) };
+        const self = selfOwner();
+        const lock = new FileLock(path, file, inode, isTidying ? { ...self, isTidying } : self);
         keep = true;
         await lock.#sign();
         return lock;
@@ -86,7 +110,7 @@ export class FileLock implements Disposable {
   }
 
   async #sign(): Promise<void> {
-    const bytes = new TextEncoder().encode(JSON.stringify(selfOwner()) + "\n");
+    const bytes = new TextEncoder().encode(JSON.stringify(this.owner) + "\n");
     try {
       await this.file.truncate(0);
       await this.file.seek(0, Deno.SeekMode.Start);

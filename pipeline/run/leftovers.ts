@@ -38,7 +38,7 @@ export async function settleLeftovers(outputDir: string): Promise<Leftovers | un
   }
   for (const hash of [...hashes].sort()) {
     try {
-      const lock = await FileLock.tryTake(lockPath(outputDir, hash));
+      const lock = await FileLock.tryTake(lockPath(outputDir, hash), true);
       if (!(lock instanceof FileLock)) continue;
       using _ = lock;
       addLeftovers(all, await settleRun(outputDir, hash));

@@ -107,3 +107,17 @@ Deno.test("a link in a lock's place isn't followed, and a folder without permiss
     await assert.rejects(FileLock.take(join(dir, "gone", "x.lock")), /FileWriteError: .*x\.lock/);
   });
 });
+
+Deno.test("a lock that is taken to tidy up is waited for", async () => {
+  await withFolder(async (dir) => {
+    const path = join(dir, "x.lock");
+    const tidying = await FileLock.tryTake(path, true);
+    assert.ok(tidying instanceof FileLock);
+    const waiting = FileLock.take(path);
+    const first = await Promise.race([waiting, new Promise((resolve) => setTimeout(resolve, 100, "waits"))]);
+    assert.equal(first, "waits");
+    tidying[Symbol.dispose]();
+    (await waiting)[Symbol.dispose]();
+    assert.deepEqual(await names(dir), []);
+  });
+});

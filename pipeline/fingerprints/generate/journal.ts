@@ -8,7 +8,7 @@ import { attempt, FileWriteError, writeAll } from "../../../engine/io/atomic.ts"
 import { withFileSizeSignal } from "../../../engine/io/file_size_signal.ts";
 import { JsonFileError, type JsonOptions, parseJson, readJsonBytes } from "../../../engine/io/json.ts";
 import type { WrittenFingerprint } from "../file.ts";
-import { FileLock, ownerText } from "../../../engine/io/lock.ts";
+import { FileLock, LockedError, ownerText } from "../../../engine/io/lock.ts";
 import { GenerateFileError } from "./errors.ts";
 import { generateLockPath } from "./leftovers.ts";
 
@@ -59,13 +59,11 @@ export class Journal implements Disposable {
    */
   static async open(outputPath: string): Promise<Journal> {
     const path = journalPath(outputPath);
-    const lock = await FileLock.tryTake(generateLockPath(outputPath));
-    if (!(lock instanceof FileLock)) {
-      throw new GenerateFileError(
-        path,
-        `another process is making these fingerprints: ${ownerText(lock.owner)}`,
-      );
-    }
+    const lock = await FileLock.take(generateLockPath(outputPath)).catch((error) => {
+      if (!(error instanceof LockedError)) throw error;
+      const reason = `another process is making these fingerprints: ${ownerText(error.owner)}`;
+      throw new GenerateFileError(path, reason, { cause: error });
+    });
     let file: Deno.FsFile | undefined;
     try {
       const options = { read: true, write: true, create: true, mode: 0o600 };

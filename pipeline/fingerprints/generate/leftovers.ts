@@ -42,7 +42,7 @@ export async function removeLeftovers(folder: string, except?: string): Promise<
         ? (await Deno.stat(path)).size === 0 || await holdsFingerprints(path)
         : await isFinished(file);
       if (!isOurs) continue;
-      const lock = await FileLock.tryTake(generateLockPath(file));
+      const lock = await FileLock.tryTake(generateLockPath(file), true);
       if (!(lock instanceof FileLock)) continue;
       using _ = lock;
       await Deno.remove(path);
