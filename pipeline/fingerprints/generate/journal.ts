@@ -60,6 +60,10 @@ export class Journal implements Disposable {
   static async open(outputPath: string): Promise<Journal> {
     const path = journalPath(outputPath);
     const lock = await FileLock.take(generateLockPath(outputPath)).catch((error) => {
+      // The user named a file, and knows of no lock.
+      if (error instanceof FileWriteError) {
+        throw new FileWriteError(path, error.reason, error.code, { cause: error });
+      }
       if (!(error instanceof LockedError)) throw error;
       const reason = `another process is making these fingerprints: ${ownerText(error.owner)}`;
       throw new GenerateFileError(path, reason, { cause: error });
