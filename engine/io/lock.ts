@@ -14,9 +14,9 @@ export interface LockOwner {
   /** When the process started, ISO 8601. */
   started: string;
   /** The same as the system tells it apart: its boot and the clock tick since; absent where it doesn't. */
-  startTick?: string;
+  startTick?: string | undefined;
   /** It only tidies up what a killed process left, and is done soon. */
-  isTidying?: boolean;
+  isTidying?: boolean | undefined;
 }
 
 /** Another process is at work on the same. */

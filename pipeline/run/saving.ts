@@ -61,7 +61,7 @@ export async function saveSomewhere<T>(
   first: ResultsWriter,
   save: (writer: ResultsWriter) => Promise<T>,
   { rescueDir, onRefused, signal, open }: OtherPlaces,
-): Promise<{ writer: ResultsWriter; saved: T; refused?: Error }> {
+): Promise<{ writer: ResultsWriter; saved: T; refused: Error | undefined }> {
   const writers = new Map([[first.outputDir, first]]);
   let writer = first;
   let rescue = rescueDir ?? undefined;
