@@ -8,6 +8,7 @@ import { attempt, writeAll } from "./atomic.ts";
 
 /** Who holds a lock. */
 export interface LockOwner {
+  /** Its process id. */
   pid: number;
   /** The machine's name; empty where it may not be asked for. */
   host: string;

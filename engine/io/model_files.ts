@@ -44,8 +44,9 @@ export function belongsToModel(path: string, modules: ReadonlySet<string> = new 
   if (parts.some((part) => part.startsWith(".") || part === "") || NEVER.test(path)) return false;
   if (modules.has(path)) return true;
   if (parts.length === 1) return TOP_LEVEL.some((form) => form.test(path));
-  const [folder, name, ...deeper] = parts;
-  return deeper.length === 0 && Object.hasOwn(SUB_FOLDERS, folder) && SUB_FOLDERS[folder].test(name);
+  const [folder = "", name = "", ...deeper] = parts;
+  const form = Object.hasOwn(SUB_FOLDERS, folder) ? SUB_FOLDERS[folder] : undefined;
+  return deeper.length === 0 && form !== undefined && form.test(name);
 }
 
 /** Sub-folders that have files of a model. */

@@ -10,8 +10,13 @@ import type { FinetuneSettings } from "../settings/finetune.ts";
 
 /** Files that a run works on have changed since it looked at them first. */
 export class InputsChangedError extends Error {
+  /** Always "InputsChangedError". */
   override name = "InputsChangedError";
-  constructor(readonly files: readonly string[]) {
+  /** `files` are those that have changed. */
+  constructor(
+    /** Their paths. */
+    readonly files: readonly string[],
+  ) {
     super(
       `expected files that stay as they are while a run reads them, but they have changed: ${
         files.join(", ")

@@ -31,7 +31,9 @@ export class ResultsExistError extends ResultsError {
 
 /** Another run is making the same results. */
 export class ResultsLockedError extends ResultsError {
+  /** Always "ResultsLockedError". */
   override name = "ResultsLockedError";
+  /** `results` is the folder that is being made, `owner` who makes it. */
   constructor(
     /** results/<hash>. */
     readonly results: string,
@@ -50,7 +52,9 @@ export class ResultsLockedError extends ResultsError {
 
 /** The trained model could not be saved as results. */
 export class ResultsNotSavedError extends ResultsError {
+  /** Always "ResultsNotSavedError". */
   override name = "ResultsNotSavedError";
+  /** `kept` are the folders with what could be saved, `reason` is the system's. */
   constructor(
     /** The folders with what could be saved. */
     readonly kept: readonly string[],
