@@ -4,7 +4,7 @@
  */
 import { Command, CommanderError } from "commander";
 import { RUN } from "./cli/commands.ts";
-import { askForVulkan, interruption, throttleDawnPolling } from "./cli/host.ts";
+import { askForVulkan, interruption, outliveTerminal, throttleDawnPolling } from "./cli/host.ts";
 import { addFlags, HELP, normalArguments, settingsOf, type Values } from "./cli/options.ts";
 import { outsideText } from "./cli/permissions.ts";
 import project from "./deno.json" with { type: "json" };
@@ -33,6 +33,7 @@ function program(done: (code: number) => void): Command {
 
 async function main(args: string[]): Promise<number> {
   let code = 0;
+  outliveTerminal();
   await askForVulkan();
   try {
     await program((result) => code = result).parseAsync(normalArguments(args), { from: "user" });

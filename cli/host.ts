@@ -4,8 +4,9 @@
  * @module
  */
 
-import { dirname } from "node:path";
+import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { readSystem } from "../engine/io/lock.ts";
 
 /** `deno task` runs in the project's folder; relative paths mean the caller's. */
 export function callerFolder(): string {
@@ -28,6 +29,7 @@ export const interruption = {
 export function stopOnSignals(): void {
   const signals: [Deno.Signal, number][] = [["SIGINT", 130]];
   if (Deno.build.os !== "windows") signals.push(["SIGTERM", 143]);
+  if (endsOnHangup()) signals.push(["SIGHUP", 129]);
   for (const [signal, code] of signals) {
     Deno.addSignalListener(signal, () => {
       if (controller.signal.aborted) return;
@@ -35,6 +37,70 @@ export function stopOnSignals(): void {
       controller.abort(new Error("interrupted"));
     });
   }
+}
+
+/**
+ * Whether a terminal that is closed ends the run: not where it was started to outlive it (nohup ignores the signal, and a
+ * listener would undo that). Where that can't be asked, a run without any terminal is taken for such a one.
+ */
+function endsOnHangup(): boolean {
+  if (Deno.build.os === "windows") return false;
+  const [, ignored] = /^SigIgn:\s*([0-9a-f]+)$/m.exec(readSystem("/proc/self/status") ?? "") ?? [];
+  if (ignored !== undefined) return (BigInt(`0x${ignored}`) & 1n) === 0n;
+  return [Deno.stdin, Deno.stdout, Deno.stderr].some((stream) => stream.isTerminal());
+}
+
+/** A terminal that is full or gone never ends a run: what it doesn't take is left out. */
+export function outliveTerminal(): void {
+  for (const name of ["log", "error"] as const) {
+    const print = console[name];
+    console[name] = (...values: unknown[]) => {
+      try {
+        print(...values);
+      } catch (error) {
+        const before = isUnprinted;
+        noteUnprinted(error);
+        // What goes to stderr is no result.
+        if (name === "error") isUnprinted = before;
+      }
+    };
+  }
+}
+
+/** Whether something that was to be printed is lost. */
+export let isUnprinted = false;
+
+/** Notes that a terminal took no more; any other error is thrown. */
+export function noteUnprinted(error: unknown): void {
+  // A system's error has a code; or it is Deno's, of a pipe without a reader.
+  if (!(error instanceof Error) || error instanceof TypeError || error instanceof RangeError) throw error;
+  isUnprinted = true;
+}
+
+/** Asks on a terminal where to save what couldn't be saved; undefined where nobody can be asked, or gives up. */
+export function askForPlace(folder: string): ((error: Error) => Promise<string | undefined>) | undefined {
+  if (!Deno.stdin.isTerminal() || !Deno.stdout.isTerminal()) return undefined;
+  return async (error) => {
+    console.error(
+      `\n${error.message}\nThe trained model is still in memory. Free some space and press Enter to try again, name another ` +
+        "folder, or give up with q:",
+    );
+    const answer = (await readLine())?.trim();
+    if (answer === undefined || answer === "q") return undefined;
+    return answer === "" ? folder : resolve(callerFolder(), answer);
+  };
+}
+
+/** A line from the terminal; undefined at its end. Ctrl-C ends the wait. */
+async function readLine(): Promise<string | undefined> {
+  const { signal } = controller;
+  const stopped = new Promise<never>((_, reject) => {
+    signal.throwIfAborted();
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+  const buffer = new Uint8Array(4096);
+  const count = await Promise.race([Deno.stdin.read(buffer), stopped]);
+  return count === null ? undefined : new TextDecoder().decode(buffer.subarray(0, count));
 }
 
 /**

@@ -1,6 +1,7 @@
 import { basename, dirname, join, resolve, sep } from "node:path";
 import type { FloatDtype } from "../tensor/dtype.ts";
 import { attempt, FileWriteError, removeQuietly, replaceFile, saveAtomic, syncFolder } from "./atomic.ts";
+import { type CarriedFile, type CarriedFiles, findCarried, type LeftFile } from "./carried_files.ts";
 import { isJsonObject, parseJson, readJsonObject } from "./json.ts";
 import { Checkpoint, PIECE_BYTES } from "./safetensors.ts";
 import {
@@ -11,6 +12,7 @@ import {
 } from "./safetensors_writer.ts";
 import { INDEX_FILE } from "./weight_files.ts";
 
+export type { CarriedFile, CarriedFiles, LeftFile } from "./carried_files.ts";
 export { JsonFileError } from "./json.ts";
 
 /** A Hugging Face model folder that can't be read or can't be saved where asked. */
@@ -63,12 +65,20 @@ export interface SaveModelDirOptions extends WriteCheckpointOptions {
   untied?: boolean | undefined;
   /** Replace an existing model folder. It stays until the new one is complete. */
   overwrite?: boolean | undefined;
+  /** When the system refuses a write, leave what is whole already in `<targetDir>.partial-<pid>`. */
+  keepPartial?: boolean | undefined;
+}
+
+/** A saved folder. */
+export interface SavedModelDir {
+  /** What of the source folder isn't in it, and why. */
+  left: LeftFile[];
 }
 
 /**
- * Saves a model folder like `source` with new parameters. All other regular files at its top level (config,
- * tokenizer, chat template, licence, …) are carried over; dotfiles, subfolders and weights in other formats are
- * not. The folder is built as `<targetDir>.partial-<pid>` and renamed, so that it is there complete or not at all.
+ * Saves a model folder like `source` with new parameters. What belongs to a model (config, tokenizer, chat
+ * templates, licence, …) is carried over; everything else is not, and is named: see {@link findCarried}. The folder
+ * is built as `<targetDir>.partial-<pid>` and renamed, so that it is there complete or not at all.
  *
  * @throws RangeError if `targetDir` is the source folder or holds it
  * @throws ModelDirError if it exists and `overwrite` is not set, or is no model folder
@@ -80,7 +90,7 @@ export async function saveModelDir(
   targetDir: string,
   parameters: ParameterSource,
   options: SaveModelDirOptions = {},
-): Promise<void> {
+): Promise<SavedModelDir> {
   const target = resolve(targetDir);
   await checkTarget(source.dir, target, options.overwrite ?? false);
   options.signal?.throwIfAborted();
@@ -89,12 +99,14 @@ export async function saveModelDir(
   await removeQuietly(partial);
   await attempt(partial, () => Deno.mkdir(partial, { recursive: true }));
   try {
-    await carryFiles(source, partial, options);
+    const { carried, left } = await carriedFiles(source);
+    await carryFiles(carried, partial, options);
     await writeCheckpoint(source.checkpoint, partial, withDtype(parameters, options.saveDtype), options);
     await syncFolder(partial);
     await moveIntoPlace(partial, target, options.overwrite ?? false);
+    return { left };
   } catch (error) {
-    await removeQuietly(partial);
+    if (!options.keepPartial || !(error instanceof FileWriteError)) await removeQuietly(partial);
     throw error;
   }
 }
@@ -124,31 +136,29 @@ function withDtype(parameters: ParameterSource, saveDtype: FloatDtype | undefine
   };
 }
 
-const OTHER_WEIGHTS = [
-  /\.safetensors$/,
-  /\.safetensors\.index\.json$/,
-  /^pytorch_model.*\.bin$/,
-  /^pytorch_model.*\.bin\.index\.json$/,
-  /\.(gguf|ggml|h5|msgpack|onnx|onnx_data|pt|pth|ckpt|tflite|ot)$/,
-  /\.(h5|msgpack)\.index\.json$/,
-];
+/** Names of a checkpoint's files. */
+function weightNames(checkpoint: Checkpoint): string[] {
+  return [INDEX_FILE, ...checkpoint.files.map((file) => file.name)];
+}
+
+/** What a saved folder takes over from its source; see {@link findCarried}. */
+export async function carriedFiles(source: { dir: string; checkpoint: Checkpoint }): Promise<CarriedFiles> {
+  return await findCarried(source.dir, weightNames(source.checkpoint));
+}
 
 async function carryFiles(
-  source: { dir: string; checkpoint: Checkpoint },
+  files: readonly CarriedFile[],
   partial: string,
   options: SaveModelDirOptions,
 ): Promise<void> {
-  const weights = new Set([INDEX_FILE, ...source.checkpoint.files.map((file) => file.name)]);
-  for await (const { name } of Deno.readDir(source.dir)) {
-    if (name.startsWith(".") || weights.has(name) || OTHER_WEIGHTS.some((form) => form.test(name))) continue;
+  for (const { name, from } of files) {
     options.signal?.throwIfAborted();
-    const from = join(source.dir, name);
-    // Hugging Face's cache holds links to the files; stat follows them. A dangling one is not a file.
-    if ((await statOrUndefined(from))?.isFile !== true) continue;
+    const to = join(partial, name);
+    await attempt(partial, () => Deno.mkdir(dirname(to), { recursive: true }));
     if (name === "config.json" && (options.saveDtype !== undefined || options.untied)) {
-      await saveAtomic(join(partial, name), changedConfig(await Deno.readTextFile(from), options));
+      await saveAtomic(to, changedConfig(await Deno.readTextFile(from), options));
     } else {
-      await copyFile(from, join(partial, name));
+      await copyFile(from, to);
     }
   }
 }

@@ -1,5 +1,10 @@
 import type { Gpu } from "../gpu/context.ts";
-import { type ModelDir, openModelDir, type SaveModelDirOptions } from "../io/model_dir.ts";
+import {
+  type ModelDir,
+  openModelDir,
+  type SavedModelDir,
+  type SaveModelDirOptions,
+} from "../io/model_dir.ts";
 import type { Checkpoint } from "../io/safetensors.ts";
 import { type ModelSpec, parameterSpecs } from "../models/spec.ts";
 import type { Example } from "./examples.ts";
@@ -178,13 +183,14 @@ export class Model {
   }
 
   /**
-   * Writes a Hugging Face folder with the present weights: the checkpoint's own tensor names and dtypes, and every other
-   * file of the source folder. Nothing half-written stays.
+   * Writes a Hugging Face folder with the present weights: the checkpoint's own tensor names and dtypes, and what else of
+   * the source folder belongs to a model. Nothing half-written stays.
+   * @returns what of it doesn't, and why
    * @throws RangeError for the folder that the model was loaded from, or a weight too large for its 16-bit type
    * @throws ModelDirError where the folder is there and `overwrite` is not set; FileWriteError; the signal's reason
    */
-  async save(dir: string, options: SaveModelDirOptions = {}): Promise<void> {
-    await saveParameters(this.gpu, this.parameters, this.source, dir, options);
+  async save(dir: string, options: SaveModelDirOptions = {}): Promise<SavedModelDir> {
+    return await saveParameters(this.gpu, this.parameters, this.source, dir, options);
   }
 
   /** Frees all GPU memory and closes the checkpoint. */

@@ -121,8 +121,12 @@ export async function writeFingerprintFile(
   path: string,
   entries: readonly WrittenFingerprint[],
 ): Promise<void> {
-  const lines = entries.map(stringifyNonFinite).join(",\n");
-  await saveAtomic(path, `[\n${lines}\n]\n`, { mode: 0o600 });
+  await saveAtomic(path, fingerprintText(entries), { mode: 0o600 });
+}
+
+/** The content of such a file. */
+export function fingerprintText(entries: readonly WrittenFingerprint[]): string {
+  return `[\n${entries.map(stringifyNonFinite).join(",\n")}\n]\n`;
 }
 
 async function read(
