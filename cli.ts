@@ -4,8 +4,9 @@
  */
 import { Command, CommanderError } from "commander";
 import { RUN } from "./cli/commands.ts";
-import { askForVulkan, interruption, throttleDawnPolling } from "./cli/host.ts";
-import { addFlags, HELP, settingsOf, type Values } from "./cli/options.ts";
+import { askForVulkan, interruption, outliveTerminal, throttleDawnPolling } from "./cli/host.ts";
+import { addFlags, HELP, normalArguments, settingsOf, type Values } from "./cli/options.ts";
+import { outsideText } from "./cli/permissions.ts";
 import project from "./deno.json" with { type: "json" };
 import { COMMANDS } from "./pipeline/settings/commands.ts";
 
@@ -31,14 +32,11 @@ function program(done: (code: number) => void): Command {
 }
 
 async function main(args: string[]): Promise<number> {
-  // --model-path works like --model_path.
-  const normal = args.map((arg) =>
-    /^--[a-z]/.test(arg) ? arg.replace(/^[^=]+/, (name) => "--" + name.slice(2).replaceAll("-", "_")) : arg
-  );
   let code = 0;
+  outliveTerminal();
   await askForVulkan();
   try {
-    await program((result) => code = result).parseAsync(normal, { from: "user" });
+    await program((result) => code = result).parseAsync(normalArguments(args), { from: "user" });
     return code;
   } catch (error) {
     if (interruption.signal.aborted) {
@@ -49,7 +47,7 @@ async function main(args: string[]): Promise<number> {
       // Commander has said it.
       return error.exitCode;
     }
-    console.error(`error: ${error instanceof Error ? error.message : error}`);
+    console.error(`error: ${outsideText(error instanceof Error ? error.message : String(error))}`);
     if (!(error instanceof Error) || error.constructor === TypeError) console.error(error);
     return 1;
   }

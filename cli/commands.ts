@@ -23,7 +23,7 @@ import type { CheckConfig } from "../pipeline/settings/check.ts";
 import type { CommandDescription } from "../pipeline/settings/commands.ts";
 import type { FinetuneConfig } from "../pipeline/settings/finetune.ts";
 import type { GenerateConfig } from "../pipeline/settings/generate.ts";
-import { callerFolder, endInOrder, interruption, stopOnSignals } from "./host.ts";
+import { askForPlace, callerFolder, endInOrder, interruption, isUnprinted, stopOnSignals } from "./host.ts";
 import type { Values } from "./options.ts";
 import { Progress } from "./progress.ts";
 
@@ -47,6 +47,7 @@ async function runFinetune(values: Values): Promise<number> {
         progress.show(event);
         if (event.type === "settings") endInOrder(interruption.left);
       },
+      onRefused: askForPlace(config.output_dir),
     });
     console.log("\n" + measurementTable(result.before, result.after) + "\n");
     console.log(bold(verdict(result.before, result.after)));
@@ -88,6 +89,7 @@ async function runCheck(values: Values): Promise<number> {
   });
   progress.close();
   console.log(json ? JSON.stringify(result) : checkText(result));
+  if (isUnprinted) throw new Error("standard output takes no more: the result is not printed");
   if (typeof minimum === "number" && !(result.success_rate >= minimum)) {
     console.error(`error: the success rate is ${result.success_rate.toFixed(1)} %, below ${minimum} %`);
     return 1;

@@ -4,8 +4,9 @@
  * @module
  */
 
-import { dirname } from "node:path";
+import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { readSystem } from "../engine/io/lock.ts";
 
 /** `deno task` runs in the project's folder; relative paths mean the caller's. */
 export function callerFolder(): string {
@@ -41,7 +42,12 @@ let watch: Worker | undefined;
  * from the task runner; both mean the same.
  */
 export async function stopOnSignals(): Promise<void> {
-  const worker = new Worker(new URL("./watch_signals.ts", import.meta.url), { type: "module" });
+  const signals = ["SIGINT"];
+  if (Deno.build.os !== "windows") signals.push("SIGTERM");
+  if (endsOnHangup()) signals.push("SIGHUP");
+  const file = new URL("./watch_signals.ts", import.meta.url);
+  // The name is what a worker knows of its task from its beginning.
+  const worker = new Worker(file, { type: "module", name: signals.join() });
   watch = worker;
   await new Promise<void>((resolve) => {
     worker.onmessage = ({ data }: MessageEvent<FromWatch>) => {
@@ -58,6 +64,70 @@ export async function stopOnSignals(): Promise<void> {
 export function endInOrder(left: string): void {
   interruption.left = left;
   watch?.postMessage({ type: "work", left, isOrderly: true } satisfies ToWatch);
+}
+
+/**
+ * Whether a terminal that is closed ends the run: not where it was started to outlive it (nohup ignores the signal, and a
+ * listener would undo that). Where that can't be asked, a run without any terminal is taken for such a one.
+ */
+function endsOnHangup(): boolean {
+  if (Deno.build.os === "windows") return false;
+  const [, ignored] = /^SigIgn:\s*([0-9a-f]+)$/m.exec(readSystem("/proc/self/status") ?? "") ?? [];
+  if (ignored !== undefined) return (BigInt(`0x${ignored}`) & 1n) === 0n;
+  return [Deno.stdin, Deno.stdout, Deno.stderr].some((stream) => stream.isTerminal());
+}
+
+/** A terminal that is full or gone never ends a run: what it doesn't take is left out. */
+export function outliveTerminal(): void {
+  for (const name of ["log", "error"] as const) {
+    const print = console[name];
+    console[name] = (...values: unknown[]) => {
+      try {
+        print(...values);
+      } catch (error) {
+        const before = isUnprinted;
+        noteUnprinted(error);
+        // What goes to stderr is no result.
+        if (name === "error") isUnprinted = before;
+      }
+    };
+  }
+}
+
+/** Whether something that was to be printed is lost. */
+export let isUnprinted = false;
+
+/** Notes that a terminal took no more; any other error is thrown. */
+export function noteUnprinted(error: unknown): void {
+  // A system's error has a code; or it is Deno's, of a pipe without a reader.
+  if (!(error instanceof Error) || error instanceof TypeError || error instanceof RangeError) throw error;
+  isUnprinted = true;
+}
+
+/** Asks on a terminal where to save what couldn't be saved; undefined where nobody can be asked, or gives up. */
+export function askForPlace(folder: string): ((error: Error) => Promise<string | undefined>) | undefined {
+  if (!Deno.stdin.isTerminal() || !Deno.stdout.isTerminal()) return undefined;
+  return async (error) => {
+    console.error(
+      `\n${error.message}\nThe trained model is still in memory. Free some space and press Enter to try again, name another ` +
+        "folder, or give up with q:",
+    );
+    const answer = (await readLine())?.trim();
+    if (answer === undefined || answer === "q") return undefined;
+    return answer === "" ? folder : resolve(callerFolder(), answer);
+  };
+}
+
+/** A line from the terminal; undefined at its end. Ctrl-C ends the wait. */
+async function readLine(): Promise<string | undefined> {
+  const { signal } = controller;
+  const stopped = new Promise<never>((_, reject) => {
+    signal.throwIfAborted();
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+  const buffer = new Uint8Array(4096);
+  const count = await Promise.race([Deno.stdin.read(buffer), stopped]);
+  return count === null ? undefined : new TextDecoder().decode(buffer.subarray(0, count));
 }
 
 /**

@@ -22,10 +22,17 @@ const PLACES: Readonly<Record<Flag["kind"], string>> = {
   choice: "<name>",
 };
 
+/** Arguments with `--model-path` as `--model_path`. */
+export function normalArguments(args: readonly string[]): string[] {
+  return args.map((arg) =>
+    /^--[a-z]/.test(arg) ? arg.replace(/^[^=]+/, (name) => "--" + name.slice(2).replaceAll("-", "_")) : arg
+  );
+}
+
 /** How a flag's text becomes its value. */
-function reader({ kind }: Flag): (text: string) => unknown {
+function reader({ kind }: Flag, folder: () => string): (text: string) => unknown {
   return (text) => {
-    if (kind === "path") return resolve(callerFolder(), text);
+    if (kind === "path") return resolve(folder(), text);
     if (kind === "switch") {
       if (text !== "true" && text !== "false") throw new InvalidArgumentError("expected true or false.");
       return text === "true";
@@ -39,11 +46,16 @@ function reader({ kind }: Flag): (text: string) => unknown {
   };
 }
 
-/** Gives a command its flags, under their names and other names; what OML 1.0 has and we don't is an error. */
-export function addFlags(command: Command, flags: readonly Flag[]): Command {
+/**
+ * Gives a command its flags, under their names and other names; what OML 1.0 has and we don't is an error.
+ * @param folder the one that relative paths are in
+ */
+export function addFlags(command: Command, flags: readonly Flag[], folder = callerFolder): Command {
   for (const flag of flags) {
     for (const name of [flag.name, ...flag.aliases ?? []]) {
-      const option = new Option(`--${name} ${PLACES[flag.kind]}`, helpText(flag)).argParser(reader(flag));
+      const option = new Option(`--${name} ${PLACES[flag.kind]}`, helpText(flag)).argParser(
+        reader(flag, folder),
+      );
       if (flag.kind === "switch") option.preset("true");
       if (flag.choices) option.choices(flag.choices);
       // An alias stands in its flag's line.

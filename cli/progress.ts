@@ -4,10 +4,14 @@ import {
   droppedLines,
   epochLine,
   formatBytes,
+  leftLines,
+  leftoverLines,
   memoryLines,
   profileTable,
   settingsLine,
+  unusedLine,
 } from "../pipeline/report/report.ts";
+import { noteUnprinted } from "./host.ts";
 import type { FinetuneEvent } from "../pipeline/run/finetune.ts";
 
 function terminalColumns(): number {
@@ -15,6 +19,14 @@ function terminalColumns(): number {
     return Deno.consoleSize().columns || 80;
   } catch {
     return 80;
+  }
+}
+
+function write(text: string): void {
+  try {
+    Deno.stdout.writeSync(new TextEncoder().encode(text));
+  } catch (error) {
+    noteUnprinted(error);
   }
 }
 
@@ -43,6 +55,27 @@ export class Progress {
         if (dropped) this.#line(dropped);
         break;
       }
+      case "unused":
+        this.#line(unusedLine(event.tensors));
+        break;
+      case "left":
+        this.#line(leftLines(event.files));
+        break;
+      case "leftovers":
+        this.#line(leftoverLines(event.leftovers));
+        break;
+      case "unwritten":
+        this.#line(`warning: ${event.error.message}; the run goes on without it`);
+        break;
+      case "changed":
+        this.#line(`warning: changed since the run read it: ${event.files.join(", ")}`);
+        break;
+      case "rescued":
+        this.#line(`warning: ${event.reason}; the results go to ${event.results}`);
+        break;
+      case "kept":
+        this.#line(`the trained model is kept: ${event.path}`);
+        break;
       case "settings":
         this.#line(settingsLine(event.settings));
         break;
@@ -115,13 +148,13 @@ export class Progress {
     const width = Math.max(0, Math.min(24, columns - text.length - 2));
     const done = Math.round(width * share);
     const line = `${"█".repeat(done)}${"░".repeat(width - done)} ${text}`.slice(0, columns - 1);
-    Deno.stdout.writeSync(new TextEncoder().encode(`\r\x1b[K${line}`));
+    write(`\r\x1b[K${line}`);
     this.#open = true;
   }
 
   /** Ends an unfinished bar's line. */
   close(): void {
-    if (this.#open) Deno.stdout.writeSync(new TextEncoder().encode("\n"));
+    if (this.#open) write("\n");
     this.#open = false;
   }
 

@@ -11,9 +11,9 @@ const port = self as unknown as {
   onmessage: ((event: MessageEvent<ToWatch>) => void) | null;
 };
 
-const SIGNALS: readonly [Deno.Signal, number][] = Deno.build.os === "windows"
-  ? [["SIGINT", 130]]
-  : [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]];
+/** What a process that a signal ended exits with; which signals to take the worker's name says. */
+const CODES: readonly [Deno.Signal, number][] = [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]];
+const SIGNALS = CODES.filter(([signal]) => self.name.split(",").includes(signal));
 
 /** What is said when the process is ended from here. */
 let left = "nothing was saved";
@@ -50,7 +50,11 @@ function watch(signal: Deno.Signal, listener: () => void): void {
 
 /** Ends the process by the signal itself, so that whoever started it sees how. */
 function end(signal: Deno.Signal, listener: () => void): void {
-  console.error(`interrupted: ${left}`);
+  try {
+    console.error(`interrupted: ${left}`);
+  } catch {
+    // The terminal is gone.
+  }
   Deno.removeSignalListener(signal, listener);
   Deno.kill(Deno.pid, Deno.build.os === "windows" ? "SIGKILL" : signal);
 }

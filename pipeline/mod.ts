@@ -48,7 +48,12 @@ export type { MemoryPart, MemoryPlan } from "../engine/train/plan.ts";
 export type { MatrixUnit } from "../engine/ops/matrix_unit.ts";
 export type { ProductError } from "./gpu/product_error.ts";
 export type { UtilityScore } from "./measure/utility.ts";
-export { ResultsError, ResultsExistError } from "./run/results.ts";
+export { ResultsError, ResultsExistError, ResultsLockedError, ResultsNotSavedError } from "./run/results.ts";
+export type { KeeperEvent } from "./run/saving.ts";
+export type { Leftovers } from "./run/leftovers.ts";
+export { InputsChangedError } from "./run/opened_files.ts";
+export type { LeftFile } from "../engine/io/model_dir.ts";
+export type { LockOwner } from "../engine/io/lock.ts";
 
 // Checking whether a model answers.
 export {

@@ -52,7 +52,12 @@ export class Machine {
   }
 
   deno(version: string): void {
-    this.noting("deno", `[ "$1" = --version ] && { echo "deno ${version} (stable)"; exit; }`);
+    const launch = `set -- run --only=this cli.ts "$@"`;
+    this.noting(
+      "deno",
+      `[ "$1" = --version ] && { echo "deno ${version} (stable)"; exit; }\n` +
+        `case "$*" in *cli/launch.ts*) echo '${launch}'; exit "\${STUB_LAUNCH:-0}" ;; esac`,
+    );
   }
 
   /** npx whose deno lies outside PATH, as npm keeps it. */

@@ -32,11 +32,40 @@ Deno.test({
   ignore,
   fn() {
     using machine = readyMachine();
-    const result = machine.run(["check", "--json"]);
+    const result = machine.run(["bench", "--json"]);
     assert.deepEqual(
       result,
-      { code: 0, out: "", err: "", calls: `<deno>\n<task>\n<check>\n<--json>\nINIT_CWD=${machine.folder}\n` },
+      { code: 0, out: "", err: "", calls: `<deno>\n<task>\n<bench>\n<--json>\nINIT_CWD=${machine.folder}\n` },
     );
+  },
+});
+
+Deno.test({
+  name: "whorl runs a command with the permissions that its arguments need",
+  ignore,
+  fn() {
+    for (const command of ["finetune", "check", "generate"]) {
+      using machine = readyMachine();
+      const args = ["--a b", "it's", "$(touch x)"];
+      const result = machine.run([command, ...args]);
+      const given = args.map((arg) => `<${arg}>\n`).join("");
+      const calls =
+        `<deno>\n<run>\n<--only=this>\n<cli.ts>\n<${command}>\n${given}INIT_CWD=${machine.folder}\n`;
+      assert.deepEqual(result, { code: 0, out: "", err: "", calls });
+    }
+  },
+});
+
+Deno.test({
+  name: "whorl runs no command whose permissions can't be worked out",
+  ignore,
+  fn() {
+    using machine = readyMachine();
+    const failing = machine.run(["check"], { env: { STUB_LAUNCH: "3" } });
+    assert.deepEqual([failing.code, failing.calls], [3, ""]);
+    machine.noting("deno", `case "$1" in --version) echo "deno 2.9.6"; exit ;; run) exit ;; esac`);
+    const silent = machine.run(["check"]);
+    assert.deepEqual([silent.code, silent.calls], [1, ""]);
   },
 });
 
@@ -50,9 +79,9 @@ Deno.test({
       machine.driver();
       machine.npx();
       if (old) machine.program("deno", `echo "deno ${old} (stable)"`);
-      const result = machine.run(["check"]);
+      const result = machine.run(["bench"]);
       assert.equal(result.code, 0, result.err);
-      assert.match(result.calls, /^<npx>\n<-y>\n<deno@2\.9\.6>\n<eval>\n[^]*<deno>\n<task>\n<check>\n/);
+      assert.match(result.calls, /^<npx>\n<-y>\n<deno@2\.9\.6>\n<eval>\n[^]*<deno>\n<task>\n<bench>\n/);
       assert.match(result.err, old ? new RegExp(`version ${old}, Whorl needs 2`) : /no deno on PATH/);
     }
   },
@@ -63,11 +92,11 @@ Deno.test({
   ignore,
   fn() {
     using machine = new Machine();
-    const without = machine.run(["check"]);
+    const without = machine.run(["bench"]);
     assert.equal(without.code, 1);
     assert.match(without.err, /^whorl: Deno 2 is needed .*https:\/\/deno\.com.*\n$/);
     machine.program("npx", "echo 'npm error offline' >&2; exit 1");
-    const failing = machine.run(["check"]);
+    const failing = machine.run(["bench"]);
     assert.equal(failing.code, 1);
     assert.match(failing.err, /npm error offline\nwhorl: npx could not get deno@2\.9\.6/);
   },
@@ -85,7 +114,7 @@ Deno.test({
       const installs =
         `case "$*" in *mesa*) mkdir -p '${machine.icd}'; echo {} >'${machine.icd}/lvp_icd.json' ;; esac`;
       machine.noting("apt-get", installs);
-      const result = machine.run(["check"]);
+      const result = machine.run(["bench"]);
       assert.equal(result.code, 0, result.err);
       assert.match(
         result.calls,
@@ -103,7 +132,7 @@ Deno.test({
     using machine = bareMachine();
     machine.user(0);
     machine.driver();
-    const result = machine.run(["check"]);
+    const result = machine.run(["bench"]);
     assert.equal(result.code, 0, result.err);
     assert.match(result.calls, /<install>\n<libvulkan1>\n/);
     assert.doesNotMatch(result.calls, /mesa/);
@@ -116,7 +145,7 @@ Deno.test({
   fn() {
     using failing = bareMachine("echo 'E: Unable to fetch' >&2; exit 100");
     failing.user(0);
-    const failed = failing.run(["check"]);
+    const failed = failing.run(["bench"]);
     assert.equal(failed.code, 1);
     assert.match(
       failed.err,
@@ -126,7 +155,7 @@ Deno.test({
 
     using empty = bareMachine();
     empty.user(0);
-    const nothing = empty.run(["check"]);
+    const nothing = empty.run(["bench"]);
     assert.equal(nothing.code, 1);
     assert.match(nothing.err, /there is still no Vulkan driver/);
     assert.doesNotMatch(nothing.calls, /<deno>/);
@@ -146,7 +175,7 @@ Deno.test({
     for (const [release, line] of lines) {
       using machine = bareMachine();
       machine.release(release);
-      const result = machine.run(["check"]);
+      const result = machine.run(["bench"]);
       assert.equal(result.code, 1);
       assert.match(result.err, line);
       assert.equal(result.calls, "");
@@ -173,7 +202,7 @@ Deno.test({
       using machine = bareMachine();
       machine.loader();
       if (folder) machine.driver(folder);
-      const result = machine.run(["check"], { env });
+      const result = machine.run(["bench"], { env });
       assert.equal(result.code, 0, `${folder} ${JSON.stringify(env)}: ${result.err}`);
       assert.match(result.calls, /^<deno>\n<task>/);
     }
@@ -190,7 +219,7 @@ Deno.test({
       assert.equal(result.code, 0, result.err);
     }
     machine.program("uname", "echo Darwin");
-    assert.equal(machine.run(["check"]).code, 0);
+    assert.equal(machine.run(["bench"]).code, 0);
     using bare = new Machine();
     for (const args of [[], ["help"], ["--help"]]) {
       const result = bare.run(args);
@@ -218,9 +247,9 @@ Deno.test({
   fn() {
     using machine = readyMachine();
     const args = ["a b", "", "$HOME", "it's", '"', "*", "--", "-x"];
-    const result = machine.run(["check", ...args], { env: { STUB_STATUS: "7" } });
+    const result = machine.run(["bench", ...args], { env: { STUB_STATUS: "7" } });
     assert.equal(result.code, 7);
-    assert.ok(result.calls.includes(`<check>\n${args.map((arg) => `<${arg}>\n`).join("")}`), result.calls);
+    assert.ok(result.calls.includes(`<bench>\n${args.map((arg) => `<${arg}>\n`).join("")}`), result.calls);
   },
 });
 
@@ -238,7 +267,7 @@ Deno.test({
     Deno.symlinkSync(script, join(machine.folder, "first"));
     Deno.symlinkSync("../first", join(caller, "second"));
     const env = { INIT_CWD: "/of/an/outer/npm" };
-    const result = machine.run(["check", "./model"], { cwd: caller, env, script: join(caller, "second") });
+    const result = machine.run(["bench", "./model"], { cwd: caller, env, script: join(caller, "second") });
     assert.equal(result.out, `in ${Deno.realPathSync(project)} vulkan\n`);
     assert.match(result.calls, new RegExp(`<./model>\nINIT_CWD=${caller}\n`));
   },
@@ -255,16 +284,16 @@ Deno.test({
       "deno",
       `[ "$1" = --version ] && { echo "deno 2.9.6"; exit; }; echo "$XDG_RUNTIME_DIR"; echo "\${VK_ADD_DRIVER_FILES-}"`,
     );
-    const own = machine.run(["check"]).out.trim();
+    const own = machine.run(["bench"]).out.trim();
     assert.equal(own, join(machine.folder, `whorl-${uid}`));
     assert.equal(Deno.statSync(own).mode! & 0o777, 0o700);
-    assert.equal(machine.run(["check"]).out.trim(), own);
-    assert.equal(machine.run(["check"], { env: { XDG_RUNTIME_DIR: "/run/me" } }).out.trim(), "/run/me");
+    assert.equal(machine.run(["bench"]).out.trim(), own);
+    assert.equal(machine.run(["bench"], { env: { XDG_RUNTIME_DIR: "/run/me" } }).out.trim(), "/run/me");
 
     // Someone else's folder, or a link that they left there, is not taken.
     Deno.removeSync(own);
     Deno.symlinkSync(machine.bin, own);
-    const other = machine.run(["check"]).out.trim();
+    const other = machine.run(["bench"]).out.trim();
     assert.notEqual(other, own);
     assert.equal(Deno.statSync(other).mode! & 0o777, 0o700);
   },
@@ -282,8 +311,8 @@ Deno.test({
       `[ "$1" = --version ] && { echo "deno 2.9.6"; exit; }; echo "\${VK_ADD_DRIVER_FILES-}"`,
     );
     const manifest = join(machine.root, "usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json");
-    assert.equal(machine.run(["check"]).out, manifest + "\n");
-    assert.equal(machine.run(["check"], { env: { VK_DRIVER_FILES: "/mine.json" } }).out, "\n");
+    assert.equal(machine.run(["bench"]).out, manifest + "\n");
+    assert.equal(machine.run(["bench"], { env: { VK_DRIVER_FILES: "/mine.json" } }).out, "\n");
   },
 });
 

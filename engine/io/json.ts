@@ -6,6 +6,7 @@
 
 import { findFault, isTooDeep, type JsonFault, type Position, positionOf } from "./json_fault.ts";
 import { FileReadError, readBytes } from "./read_file.ts";
+import { maskNonFinite, parseNonFinite } from "./json_non_finite.ts";
 
 /** How a kind of file is read. */
 export interface JsonOptions {
@@ -15,6 +16,8 @@ export interface JsonOptions {
   maxBytes?: number | undefined;
   /** Nothing of the content may be in an error: not in its message, not in its cause. Default false. */
   secret?: boolean;
+  /** NaN, Infinity and -Infinity are numbers, as Python's `json` reads and writes them. Default false. */
+  nonFinite?: boolean;
 }
 
 const MAX_BYTES = 64 * 2 ** 20;
@@ -87,7 +90,7 @@ export async function readJsonBytes(
 /** Parses the content of the JSON file `path`, a byte order mark in bytes skipped. Throws JsonFileError. */
 export function parseJson(path: string, content: string | Uint8Array, options: JsonOptions = {}): unknown {
   const text = decodeJson(path, content);
-  const { value, fault } = parse(text);
+  const { value, fault } = parse(text, options.nonFinite);
   if (fault === undefined) return value;
   if (text.trim() === "") throw new JsonFileError(path, "expected JSON, found an empty file");
   const position = positionOf(text, fault.offset);
@@ -160,6 +163,7 @@ export function isJsonObject(value: unknown): value is Record<string, unknown> {
 /** A parsed JSON value in words, short enough for a message. */
 export function describeJson(value: unknown): string {
   if (typeof value === "object" && value !== null) return typeOfJson(value);
+  if (typeof value === "number") return String(value);
   const text = JSON.stringify(value) ?? String(value);
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
@@ -173,15 +177,20 @@ export function typeOfJson(value: unknown): string {
 }
 
 /** The value of a text, or what is wrong with it. V8's message is dropped: it quotes the text. */
-function parse(text: string): { value?: unknown; fault?: JsonFault } {
+function parse(text: string, nonFinite = false): { value?: unknown; fault?: JsonFault } {
   if (!isTooDeep(text)) {
     try {
       return { value: JSON.parse(text) };
     } catch {
       // Said below.
     }
+    try {
+      if (nonFinite) return { value: parseNonFinite(text) };
+    } catch {
+      // As well.
+    }
   }
-  return { fault: findFault(text) ?? { offset: 0, expected: "JSON" } };
+  return { fault: findFault(nonFinite ? maskNonFinite(text) : text) ?? { offset: 0, expected: "JSON" } };
 }
 
 function quote(text: string, offset: number): string {

@@ -15,6 +15,7 @@ import {
   readJsonBytes,
 } from "./json.ts";
 import { positionOf } from "./json_fault.ts";
+import { maskNonFinite } from "./json_non_finite.ts";
 
 /** Reads a JSON file of a schema. Throws JsonFileError as `path: field.path: expected …, found … (line L column C)`. */
 export async function readJsonAs<Schema extends z.ZodType>(
@@ -37,7 +38,10 @@ export function parseJsonAs<Schema extends z.ZodType>(
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
-  const position = positionOf(text, nodeAt(parseTree(text)!, issue.path).offset);
+  const position = positionOf(
+    text,
+    nodeAt(parseTree(options.nonFinite ? maskNonFinite(text) : text)!, issue.path).offset,
+  );
   const where = `(line ${position.line} column ${position.column})`;
   // A field's name may be content, and so may what a schema's own checks say.
   const problem = options.secret

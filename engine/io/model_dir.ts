@@ -1,7 +1,8 @@
 import { basename, dirname, join, resolve, sep } from "node:path";
 import type { FloatDtype } from "../tensor/dtype.ts";
 import { attempt, FileWriteError, removeQuietly, replaceFile, saveAtomic, syncFolder } from "./atomic.ts";
-import { readJsonObject } from "./json.ts";
+import { type CarriedFile, type CarriedFiles, findCarried, type LeftFile } from "./carried_files.ts";
+import { isJsonObject, parseJson, readJsonObject } from "./json.ts";
 import { Checkpoint, PIECE_BYTES } from "./safetensors.ts";
 import {
   type ParameterSource,
@@ -11,6 +12,7 @@ import {
 } from "./safetensors_writer.ts";
 import { INDEX_FILE } from "./weight_files.ts";
 
+export type { CarriedFile, CarriedFiles, LeftFile } from "./carried_files.ts";
 export { JsonFileError } from "./json.ts";
 
 /** A Hugging Face model folder that can't be read or can't be saved where asked. */
@@ -52,21 +54,31 @@ export async function readModelConfig(dir: string): Promise<Record<string, unkno
   if (await statOrUndefined(configPath) === undefined) {
     throw new ModelDirError(dir, "has no config.json: expected a Hugging Face model folder");
   }
-  return await readJsonObject(configPath);
+  return await readJsonObject(configPath, { nonFinite: true });
 }
 
 /** Options of {@link saveModelDir}. */
 export interface SaveModelDirOptions extends WriteCheckpointOptions {
   /** Store every parameter in this type and say so in config.json; default: as `parameters.dtypeOf` says. */
   saveDtype?: FloatDtype | undefined;
+  /** Say in config.json that the head isn't the embedding. */
+  untied?: boolean | undefined;
   /** Replace an existing model folder. It stays until the new one is complete. */
   overwrite?: boolean | undefined;
+  /** When the system refuses a write, leave what is whole already in `<targetDir>.partial-<pid>`. */
+  keepPartial?: boolean | undefined;
+}
+
+/** A saved folder. */
+export interface SavedModelDir {
+  /** What of the source folder isn't in it, and why. */
+  left: LeftFile[];
 }
 
 /**
- * Saves a model folder like `source` with new parameters. All other regular files at its top level (config,
- * tokenizer, chat template, licence, …) are carried over; dotfiles, subfolders and weights in other formats are
- * not. The folder is built as `<targetDir>.partial-<pid>` and renamed, so that it is there complete or not at all.
+ * Saves a model folder like `source` with new parameters. What belongs to a model (config, tokenizer, chat
+ * templates, licence, …) is carried over; everything else is not, and is named: see {@link findCarried}. The folder
+ * is built as `<targetDir>.partial-<pid>` and renamed, so that it is there complete or not at all.
  *
  * @throws RangeError if `targetDir` is the source folder or holds it
  * @throws ModelDirError if it exists and `overwrite` is not set, or is no model folder
@@ -78,7 +90,7 @@ export async function saveModelDir(
   targetDir: string,
   parameters: ParameterSource,
   options: SaveModelDirOptions = {},
-): Promise<void> {
+): Promise<SavedModelDir> {
   const target = resolve(targetDir);
   await checkTarget(source.dir, target, options.overwrite ?? false);
   options.signal?.throwIfAborted();
@@ -87,12 +99,14 @@ export async function saveModelDir(
   await removeQuietly(partial);
   await attempt(partial, () => Deno.mkdir(partial, { recursive: true }));
   try {
-    await carryFiles(source, partial, options);
+    const { carried, left } = await carriedFiles(source);
+    await carryFiles(carried, partial, options);
     await writeCheckpoint(source.checkpoint, partial, withDtype(parameters, options.saveDtype), options);
     await syncFolder(partial);
     await moveIntoPlace(partial, target, options.overwrite ?? false);
+    return { left };
   } catch (error) {
-    await removeQuietly(partial);
+    if (!options.keepPartial || !(error instanceof FileWriteError)) await removeQuietly(partial);
     throw error;
   }
 }
@@ -122,34 +136,29 @@ function withDtype(parameters: ParameterSource, saveDtype: FloatDtype | undefine
   };
 }
 
-const OTHER_WEIGHTS = [
-  /\.safetensors$/,
-  /\.safetensors\.index\.json$/,
-  /^pytorch_model.*\.bin$/,
-  /^pytorch_model.*\.bin\.index\.json$/,
-  /\.(gguf|ggml|h5|msgpack|onnx|onnx_data|pt|pth|ckpt|tflite|ot)$/,
-  /\.(h5|msgpack)\.index\.json$/,
-];
+/** Names of a checkpoint's files. */
+function weightNames(checkpoint: Checkpoint): string[] {
+  return [INDEX_FILE, ...checkpoint.files.map((file) => file.name)];
+}
+
+/** What a saved folder takes over from its source; see {@link findCarried}. */
+export async function carriedFiles(source: { dir: string; checkpoint: Checkpoint }): Promise<CarriedFiles> {
+  return await findCarried(source.dir, weightNames(source.checkpoint));
+}
 
 async function carryFiles(
-  source: { dir: string; checkpoint: Checkpoint },
+  files: readonly CarriedFile[],
   partial: string,
   options: SaveModelDirOptions,
 ): Promise<void> {
-  const weights = new Set([INDEX_FILE, ...source.checkpoint.files.map((file) => file.name)]);
-  for await (const { name } of Deno.readDir(source.dir)) {
-    if (name.startsWith(".") || weights.has(name) || OTHER_WEIGHTS.some((form) => form.test(name))) continue;
+  for (const { name, from } of files) {
     options.signal?.throwIfAborted();
-    const from = join(source.dir, name);
-    // Hugging Face's cache holds links to the files; stat follows them. A dangling one is not a file.
-    if ((await statOrUndefined(from))?.isFile !== true) continue;
-    if (name === "config.json" && options.saveDtype !== undefined) {
-      await saveAtomic(
-        join(partial, name),
-        configWithDtype(await Deno.readTextFile(from), options.saveDtype),
-      );
+    const to = join(partial, name);
+    await attempt(partial, () => Deno.mkdir(dirname(to), { recursive: true }));
+    if (name === "config.json" && (options.saveDtype !== undefined || options.untied)) {
+      await saveAtomic(to, changedConfig(await Deno.readTextFile(from), options));
     } else {
-      await copyFile(from, join(partial, name));
+      await copyFile(from, to);
     }
   }
 }
@@ -164,6 +173,11 @@ async function copyFile(from: string, to: string): Promise<void> {
   });
 }
 
+function changedConfig(text: string, { saveDtype, untied }: SaveModelDirOptions): string {
+  const typed = saveDtype === undefined ? text : configWithDtype(text, saveDtype);
+  return untied ? untiedConfig(typed) : typed;
+}
+
 const DTYPE_NAMES: Record<FloatDtype, string> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
 
 /**
@@ -175,6 +189,14 @@ export function configWithDtype(configText: string, dtype: FloatDtype): string {
     /("(?:torch_)?dtype"\s*:\s*)(?:"(?:torch\.)?(?:float(?:16|32|64)|bfloat16|half|float|double)"|null)/g,
     `$1"${DTYPE_NAMES[dtype]}"`,
   );
+}
+
+/** Says in a config.json, nested configurations included, that the head isn't the embedding. Edits the text as well. */
+export function untiedConfig(configText: string): string {
+  const text = configText.replace(/("tie_word_embeddings"\s*:\s*)(?:true|null)/g, "$1false");
+  const config = parseJson("config.json", new TextEncoder().encode(text), { nonFinite: true });
+  if (isJsonObject(config) && config.tie_word_embeddings === false) return text;
+  return text.replace(/\{(\s*)/, (_, space) => `{${space}"tie_word_embeddings": false,${space || " "}`);
 }
 
 async function moveIntoPlace(partial: string, target: string, overwrite: boolean): Promise<void> {

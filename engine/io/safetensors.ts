@@ -30,6 +30,8 @@ export class Checkpoint {
   /** By Hugging Face name, file after file, each in the order of its data. */
   readonly tensors: ReadonlyMap<string, TensorEntry>;
   readonly files: readonly CheckpointFile[];
+  /** Tensors that the index names and no file has, by the file that it places them in. */
+  readonly absent: ReadonlyMap<string, string>;
 
   private constructor(
     /** The folder that holds the files. */
@@ -37,18 +39,14 @@ export class Checkpoint {
     shards: Shard[],
     /** Content of `model.safetensors.index.json`; undefined if the checkpoint is not sharded. */
     readonly indexBytes: Uint8Array | undefined,
+    weightMap: ReadonlyMap<string, string> = new Map(),
   ) {
     const tensors = new Map<string, TensorEntry>();
-    for (const { path, header } of shards) {
-      for (const entry of header.entries) {
-        const other = tensors.get(entry.name);
-        if (other !== undefined) {
-          throw new SafetensorsError(path, `tensor ${JSON.stringify(entry.name)} is also in ${other.file}`);
-        }
-        tensors.set(entry.name, entry);
-      }
+    for (const entry of shards.flatMap(({ header }) => header.entries)) {
+      if (!tensors.has(entry.name)) tensors.set(entry.name, entry);
     }
     this.tensors = tensors;
+    this.absent = new Map([...weightMap].filter(([name]) => !tensors.has(name)));
     this.#shards = new Map(shards.map((shard) => [shard.path, shard]));
     this.files = shards.map(({ path, header }) => ({
       path,
@@ -59,9 +57,10 @@ export class Checkpoint {
   }
 
   /**
-   * Opens `model.safetensors` of a folder, or else the shards of `model.safetensors.index.json`.
+   * Opens `model.safetensors` of a folder, or else the shards of `model.safetensors.index.json`. As in Transformers, the
+   * shards say what there is: an index may name tensors that none has, or place them in another.
    *
-   * @throws SafetensorsError if there is neither, or a file is malformed, missing or contradicts the index
+   * @throws SafetensorsError if there is neither, a file is malformed or missing, or two differ in a tensor that both have
    * @throws JsonFileError if the index can't be read or is not JSON
    */
   static async open(dir: string): Promise<Checkpoint> {
@@ -84,9 +83,8 @@ export class Checkpoint {
         }
         shards.push(await Shard.open(path));
       }
-      const checkpoint = new Checkpoint(dir, shards, indexBytes);
-      checkIndex(indexPath, weightMap, checkpoint.files);
-      return checkpoint;
+      await checkDuplicates(shards);
+      return new Checkpoint(dir, shards, indexBytes, weightMap);
     } catch (error) {
       for (const shard of shards) shard.close();
       throw error;
@@ -235,16 +233,40 @@ function parseIndex(path: string, bytes: Uint8Array): Map<string, string> {
   return new Map(Object.entries(map as Record<string, string>));
 }
 
-function checkIndex(path: string, weightMap: Map<string, string>, files: readonly CheckpointFile[]): void {
-  const names = new Map(files.map((file) => [file.name, new Set(file.entries.map((entry) => entry.name))]));
-  for (const [tensor, file] of weightMap) {
-    if (!names.get(file)!.has(tensor)) {
-      throw new SafetensorsError(
-        path,
-        `weight_map[${JSON.stringify(tensor)}]: expected the tensor in ${file}, which has no such tensor`,
-      );
+/** A tensor and its file. */
+interface Placed {
+  shard: Shard;
+  entry: TensorEntry;
+}
+
+/** Shards may have a tensor in common only if it is the same in both. */
+async function checkDuplicates(shards: readonly Shard[]): Promise<void> {
+  const seen = new Map<string, Placed>();
+  for (const shard of shards) {
+    for (const entry of shard.header.entries) {
+      const other = seen.get(entry.name);
+      if (other === undefined) seen.set(entry.name, { shard, entry });
+      else if (!await areSame(other, { shard, entry })) {
+        throw new SafetensorsError(
+          shard.path,
+          `tensor ${JSON.stringify(entry.name)} is also in ${other.entry.file}, with other content`,
+        );
+      }
     }
   }
+}
+
+async function areSame(a: Placed, b: Placed): Promise<boolean> {
+  if (a.entry.dtype !== b.entry.dtype || a.entry.shape.join() !== b.entry.shape.join()) return false;
+  const size = a.entry.end - a.entry.begin;
+  const buffers = [a, b].map(() => new Uint8Array(Math.min(PIECE_BYTES, size)));
+  for (let done = 0; done < size; done += PIECE_BYTES) {
+    const [one, other] = buffers.map((buffer) => buffer.subarray(0, Math.min(PIECE_BYTES, size - done)));
+    await a.shard.read(a.entry.name, a.entry.begin + done, one);
+    await b.shard.read(b.entry.name, b.entry.begin + done, other);
+    if (one.some((byte, i) => byte !== other[i])) return false;
+  }
+  return true;
 }
 
 async function missingReason(dir: string): Promise<string> {

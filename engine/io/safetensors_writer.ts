@@ -131,7 +131,9 @@ function planFiles(
     // An index lists tensors by name, so its files come in no order; their own names do.
     const ordered = files.toSorted((a, b) => a.name < b.name ? -1 : 1);
     const metadata = Object.assign({}, ...ordered.map((file) => file.metadata));
-    return layOutFiles(ordered.flatMap(({ tensors }) => tensors), metadata, maxFileBytes, indexMetadata);
+    // A tensor may lie in two files, but not twice in one.
+    const once = new Map(ordered.flatMap(({ tensors }) => tensors.map((tensor) => [tensor.name, tensor])));
+    return layOutFiles([...once.values()], metadata, maxFileBytes, indexMetadata);
   }
   const tensors = files.flatMap((file) => file.tensors);
   if (tensors.every(({ name, dtype }) => dtype === source.tensors.get(name)!.dtype)) {

@@ -3,6 +3,7 @@ import { readSlot, submitWrites } from "../gpu/transfer.ts";
 import type { Checkpoint, TensorEntry } from "../io/safetensors.ts";
 import { bytesOf, dtypeBytes, type FloatDtype, isFloatDtype, narrow, widen } from "../tensor/dtype.ts";
 import { joinMaster, splitMaster } from "../tensor/split.ts";
+import { areFinite, NonFiniteWeightsError } from "./finite.ts";
 import type { Parameter, Parameters, ParameterShard } from "./parameters.ts";
 
 /** A checkpoint lacks a parameter, or has it with another shape or dtype than the config asks for. */
@@ -46,7 +47,7 @@ interface Piece {
 /**
  * Streams all parameters from the checkpoint into GPU buffers, in bounded host memory; other tensors of the checkpoint
  * are ignored. The next piece is read while one is converted and written.
- * @throws CheckpointMismatchError before anything is allocated; OutOfMemoryError.
+ * @throws CheckpointMismatchError before anything is allocated; OutOfMemoryError; NonFiniteWeightsError.
  */
 export async function loadParameters(
   gpu: Gpu,
@@ -77,6 +78,7 @@ export async function loadParameters(
       next = index + 1 < pieces.length ? read(index + 1) : undefined;
       // Until it is awaited, a failure must not count as one that nobody handles.
       next?.catch(() => {});
+      if (!areFinite(piece.entry.dtype, bytes)) throw nonFinite(piece, bytes);
       writePiece(gpu, piece, bytes, scratch);
       const before = written;
       written += piece.count * 4;
@@ -91,6 +93,13 @@ export async function loadParameters(
     await next?.catch(() => {});
   }
   await gpu.flush();
+}
+
+/** Names the first element of a piece that isn't finite. */
+function nonFinite({ entry, first, count }: Piece, bytes: Uint8Array<ArrayBuffer>): NonFiniteWeightsError {
+  const values = widen(entry.dtype, bytes, new Float32Array(count));
+  const at = values.findIndex((value) => !Number.isFinite(value));
+  return new NonFiniteWeightsError(entry.name, entry.file, first + at, values[at]);
 }
 
 function piecesOf(parameters: Parameters, checkpoint: Checkpoint): Piece[] {
@@ -111,7 +120,11 @@ function piecesOf(parameters: Parameters, checkpoint: Checkpoint): Piece[] {
 function checkTensors(parameters: Parameters, checkpoint: Checkpoint): void {
   for (const { name, shape } of parameters.all) {
     const entry = checkpoint.tensors.get(name);
-    if (!entry) throw new CheckpointMismatchError(name, "is missing from the checkpoint");
+    if (!entry) {
+      const file = checkpoint.absent.get(name);
+      const where = file ? `, though its index places it in ${file}` : "";
+      throw new CheckpointMismatchError(name, `is missing from the checkpoint${where}`);
+    }
     if (entry.shape.join() !== shape.join()) {
       throw new CheckpointMismatchError(
         name,

@@ -1,7 +1,11 @@
 import type { Gpu } from "../gpu/context.ts";
-import { type ModelDir, openModelDir, type SaveModelDirOptions } from "../io/model_dir.ts";
+import {
+  type ModelDir,
+  openModelDir,
+  type SavedModelDir,
+  type SaveModelDirOptions,
+} from "../io/model_dir.ts";
 import type { Checkpoint } from "../io/safetensors.ts";
-import { modelSpec } from "../models/families.ts";
 import { type ModelSpec, parameterSpecs } from "../models/spec.ts";
 import type { Example } from "./examples.ts";
 import { loadParameters, type LoadProgress, readParameter } from "./load.ts";
@@ -10,6 +14,7 @@ import { type ParameterOptions, Parameters, type StorageOptions } from "./parame
 import { Passes } from "./passes.ts";
 import { saveParameters } from "./save.ts";
 import { score, type ScoredRow } from "./score.ts";
+import { storedSpec, unusedTensors } from "./stored_model.ts";
 
 /** How a model is loaded. */
 export interface ModelOptions {
@@ -89,6 +94,7 @@ export class Model {
    * `onProgress` is told how many bytes of the parameters are there.
    * @throws ModelDirError, JsonFileError or ConfigError for a folder or config.json that can't be used
    * @throws SafetensorsError or CheckpointMismatchError for weights that are malformed or not the config's
+   * @throws NonFiniteWeightsError for weights that are NaN or infinite
    * @throws OutOfMemoryError where the device can't hold it
    */
   static async load<M extends Model>(
@@ -101,7 +107,7 @@ export class Model {
     const source = await openModelDir(dir);
     let parameters: Parameters | undefined;
     try {
-      const spec = modelSpec(source.config);
+      const spec = await storedSpec(source);
       const { dtype = MODEL_DEFAULTS.dtype } = options;
       const chosen: LoadedOptions = {
         dtype: dtype === "auto" ? storedDtype(spec, source.checkpoint) : dtype,
@@ -120,12 +126,20 @@ export class Model {
     }
   }
 
-  /** Shape and settings, read from config.json. */
+  /** Shape and settings, read from config.json and the checkpoint. */
   get spec(): ModelSpec {
     return this.parameters.spec;
   }
 
-  /** Hugging Face names of all parameters; a tied matrix once. */
+  /**
+   * Tensors of the checkpoint that the model doesn't use; saved, they are as they were. Buffers that are computed from
+   * config.json are not listed.
+   */
+  unusedTensors(): string[] {
+    return unusedTensors(this.spec, this.source.checkpoint);
+  }
+
+  /** Names of all parameters in the checkpoint; a tied matrix once. */
   parameterNames(): string[] {
     return this.parameters.all.map(({ name }) => name);
   }
@@ -169,13 +183,14 @@ export class Model {
   }
 
   /**
-   * Writes a Hugging Face folder with the present weights: the checkpoint's own tensor names and dtypes, and every other
-   * file of the source folder. Nothing half-written stays.
+   * Writes a Hugging Face folder with the present weights: the checkpoint's own tensor names and dtypes, and what else of
+   * the source folder belongs to a model. Nothing half-written stays.
+   * @returns what of it doesn't, and why
    * @throws RangeError for the folder that the model was loaded from, or a weight too large for its 16-bit type
    * @throws ModelDirError where the folder is there and `overwrite` is not set; FileWriteError; the signal's reason
    */
-  async save(dir: string, options: SaveModelDirOptions = {}): Promise<void> {
-    await saveParameters(this.gpu, this.parameters, this.source, dir, options);
+  async save(dir: string, options: SaveModelDirOptions = {}): Promise<SavedModelDir> {
+    return await saveParameters(this.gpu, this.parameters, this.source, dir, options);
   }
 
   /** Frees all GPU memory and closes the checkpoint. */

@@ -197,7 +197,7 @@ function batchSlots(
  */
 export function packMicroBatch(
   gpu: Gpu,
-  { vocabulary }: ModelSpec,
+  { vocabulary, ropes }: ModelSpec,
   sequences: readonly Sequence[],
   longOffset?: number,
 ): PackedBatch {
@@ -207,6 +207,13 @@ export function packMicroBatch(
     throw new RangeError(
       `a sequence of ${longest} tokens: ${gpu.name} ends loops after 65,535 iterations without a word, so at most ` +
         `${MAX_SOFTWARE_TOKENS} tokens are right on it`,
+    );
+  }
+  for (const { most } of ropes) {
+    if (!most || longest <= most.tokens) continue;
+    throw new RangeError(
+      `a sequence of ${longest} tokens: this model's rotary embedding is of kind "${most.kind}", which is supported up to ` +
+        `max_position_embeddings only, ${most.tokens} tokens`,
     );
   }
   if (batch.sizes.rows === 0) throw new RangeError("a micro-batch without a target row");

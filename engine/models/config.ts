@@ -11,9 +11,9 @@ export class ConfigError extends Error {
 /** Numbers of tokens and the like: far below where whole numbers end. */
 const MOST = 2 ** 31 - 1;
 
-/** A value in words, short enough for a message. */
-function describe(value: unknown): string {
-  const text = JSON.stringify(value);
+/** A value as config.json has it, NaN and infinity, which Python writes into JSON, too; short enough for a message. */
+function shown(value: unknown): string {
+  const text = typeof value === "number" ? String(value) : JSON.stringify(value);
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
 
@@ -33,7 +33,7 @@ export class ConfigReader {
     const value = this.fields[field] ?? fallback;
     if (value === undefined) throw new ConfigError(this.#name(field), "is missing, expected a number");
     if (typeof value !== "number" || !Number.isFinite(value)) {
-      throw new ConfigError(this.#name(field), `is ${describe(value)}, expected a number`);
+      throw new ConfigError(this.#name(field), `is ${shown(value)}, expected a number`);
     }
     return value;
   }
@@ -56,7 +56,7 @@ export class ConfigReader {
   boolean(field: string, fallback: boolean): boolean {
     const value = this.fields[field] ?? fallback;
     if (typeof value !== "boolean") {
-      throw new ConfigError(this.#name(field), `is ${describe(value)}, expected true or false`);
+      throw new ConfigError(this.#name(field), `is ${shown(value)}, expected true or false`);
     }
     return value;
   }
@@ -66,7 +66,7 @@ export class ConfigReader {
     if (typeof value !== "string") {
       throw new ConfigError(
         this.#name(field),
-        value === undefined ? "is missing, expected a string" : `is ${describe(value)}, expected a string`,
+        value === undefined ? "is missing, expected a string" : `is ${shown(value)}, expected a string`,
       );
     }
     return value;
@@ -76,7 +76,7 @@ export class ConfigReader {
     const value = this.fields[field];
     if (value === undefined || value === null) return undefined;
     if (!Array.isArray(value)) {
-      throw new ConfigError(this.#name(field), `is ${describe(value)}, expected a list`);
+      throw new ConfigError(this.#name(field), `is ${shown(value)}, expected a list`);
     }
     return value;
   }
@@ -96,7 +96,7 @@ export class ConfigReader {
     const value = this.fields[field];
     if (value === undefined || value === null) return undefined;
     if (typeof value !== "object" || Array.isArray(value)) {
-      throw new ConfigError(this.#name(field), `is ${describe(value)}, expected an object`);
+      throw new ConfigError(this.#name(field), `is ${shown(value)}, expected an object`);
     }
     return new ConfigReader(value as Record<string, unknown>, `${this.#name(field)}.`);
   }
@@ -105,10 +105,10 @@ export class ConfigReader {
   only(field: string, ...allowed: unknown[]): void {
     const value = this.fields[field];
     if (value === undefined || value === null || allowed.includes(value)) return;
-    const choices = allowed.map((choice) => JSON.stringify(choice)).join(" or ");
+    const choices = allowed.map((choice) => shown(choice)).join(" or ");
     throw new ConfigError(
       this.#name(field),
-      `is ${describe(value)}, which is not supported${choices && ` (only ${choices})`}`,
+      `is ${shown(value)}, which is not supported${choices && ` (only ${choices})`}`,
     );
   }
 }

@@ -1,5 +1,5 @@
 import { activation, linear, PLAIN, readSizes, sameWindow } from "./common.ts";
-import type { ConfigReader } from "./config.ts";
+import { ConfigReader } from "./config.ts";
 import { ropeSpec } from "./rope.ts";
 import type { ModelSpec, ModelTensors, NormNames } from "./spec.ts";
 
@@ -9,8 +9,10 @@ export function gptNeox(config: ConfigReader): ModelSpec {
   config.only("num_key_value_heads", heads);
   config.only("head_dim", config.count("hidden_size") / heads);
   // Other families' names of rotary_emb_base and rotary_pct, which Transformers ignores here.
-  config.only("rope_theta", config.positive("rotary_emb_base", 10000));
-  config.only("partial_rotary_factor", config.positive("rotary_pct", 0.25));
+  const rope = config.object("rope_parameters") ?? config.object("rope_scaling") ?? new ConfigReader({});
+  config.only("rope_theta", rope.positive("rope_theta", config.positive("rotary_emb_base", 10000)));
+  const fraction = rope.positive("partial_rotary_factor", config.positive("rotary_pct", 0.25));
+  config.only("partial_rotary_factor", fraction);
   const sizes = readSizes(config, { maxPositions: 2048 });
   return {
     ...PLAIN,

@@ -24,9 +24,10 @@ type Sizes = Pick<ModelSpec, "headDim" | "maxPositions">;
  * @throws ConfigError for a kind of scaling that is not handled.
  */
 export function ropeSpec(config: ConfigReader, sizes: Sizes, fields: RopeFields = {}): RopeSpec {
-  const settings = ropeSettings(config);
-  for (const type of ["full_attention", "sliding_attention"]) settings.only(type);
-  return rope(config, settings, sizes, fields);
+  return oneOf(config, (settings) => {
+    for (const type of ["full_attention", "sliding_attention"]) settings.only(type);
+    return rope(config, settings, sizes, fields);
+  });
 }
 
 /**
@@ -40,21 +41,38 @@ export function layerTypeRope(
   thetaField: string,
   theta: number,
 ): RopeSpec {
-  const settings = ropeSettings(config);
-  const byType = config.has("rope_parameters");
-  // Settings that don't say for which layer type they are.
-  if (byType) { for (const field of ["rope_type", "type", "rope_theta", "factor"]) settings.only(field); }
-  const own = byType ? settings.object(type) : type === "full_attention" ? settings : undefined;
-  return rope(config, own ?? new ConfigReader({}), sizes, { thetaField, theta });
+  return oneOf(config, (settings, isNewer) => {
+    // Settings that don't say for which layer type they are, or that do where they shouldn't.
+    const misplaced = isNewer
+      ? ["rope_type", "type", "rope_theta", "factor"]
+      : ["full_attention", "sliding_attention"];
+    for (const field of misplaced) settings.only(field);
+    const own = isNewer ? settings.object(type) : type === "full_attention" ? settings : undefined;
+    return rope(config, own ?? new ConfigReader({}), sizes, { thetaField, theta });
+  });
 }
 
-function ropeSettings(config: ConfigReader): ConfigReader {
+/**
+ * The embedding that `rope_parameters`, or else `rope_scaling`, asks for. Transformers' versions disagree on which counts
+ * where a config has both, so there they have to say the same.
+ */
+function oneOf(
+  config: ConfigReader,
+  read: (settings: ConfigReader, isNewer: boolean) => RopeSpec,
+): RopeSpec {
   const parameters = config.object("rope_parameters");
   const scaling = config.object("rope_scaling");
-  if (parameters && scaling) {
-    throw new ConfigError("rope_scaling", 'stands beside "rope_parameters", expected one of them');
+  if (!parameters) return read(scaling ?? new ConfigReader({}), false);
+  const newer = read(parameters, true);
+  if (scaling && JSON.stringify(read(scaling, false)) !== JSON.stringify(newer)) {
+    throw new ConfigError(
+      "rope_scaling",
+      `is ${JSON.stringify(scaling.fields)}, which contradicts "rope_parameters", ${
+        JSON.stringify(parameters.fields)
+      }`,
+    );
   }
-  return parameters ?? scaling ?? new ConfigReader({});
+  return newer;
 }
 
 function rope(config: ConfigReader, settings: ConfigReader, sizes: Sizes, fields: RopeFields): RopeSpec {
@@ -71,6 +89,10 @@ function rope(config: ConfigReader, settings: ConfigReader, sizes: Sizes, fields
       const factor = settings.positive("factor");
       return { frequencies: plain.map((frequency) => frequency / factor), scale: 1 };
     }
+    case "dynamic":
+      // The base grows with the sequence from this length on (Transformers: _compute_dynamic_ntk_parameters).
+      settings.positive("factor");
+      return { frequencies: plain, scale: 1, most: { tokens: sizes.maxPositions, kind } };
     case "llama3":
       return { frequencies: llama3(plain, settings, originalPositions(config, settings)), scale: 1 };
     // The name in Phi 3's first configs.
@@ -84,14 +106,29 @@ function rope(config: ConfigReader, settings: ConfigReader, sizes: Sizes, fields
     default:
       throw new ConfigError(
         `${settings.path}${kindField}`,
-        `is "${kind}", which is not supported (only "default", "linear", "llama3", "longrope" or "yarn")`,
+        `is "${kind}", which is not supported (only "default", "linear", "dynamic", "llama3", "longrope" or "yarn")`,
       );
   }
 }
 
 function thetaOf(config: ConfigReader, settings: ConfigReader, fields: RopeFields): number {
   const { thetaField = "rope_theta", theta: absent = 10000 } = fields;
-  return settings.positive("rope_theta", config.positive(thetaField, absent));
+  return beside(config, thetaField, settings, "rope_theta") ?? absent;
+}
+
+/** A number that may stand among the rope settings or beside them; in both places it has to be the same. */
+function beside(
+  config: ConfigReader,
+  field: string,
+  settings: ConfigReader,
+  inside: string,
+): number | undefined {
+  const older = config.has(field) ? config.positive(field) : undefined;
+  const newer = settings.has(inside) ? settings.positive(inside) : undefined;
+  if (older !== undefined && newer !== undefined && older !== newer) {
+    throw new ConfigError(field, `is ${older}, which contradicts "${settings.path}${inside}", ${newer}`);
+  }
+  return newer ?? older;
 }
 
 /** Rotated dimensions of a head: the product is cut to a whole number, as Python's int() does. */
@@ -107,7 +144,7 @@ function rotaryDimensions(
     settings.only(inside, 1);
     return headDim;
   }
-  const fraction = settings.positive(inside, config.positive(fractionField, absent));
+  const fraction = beside(config, fractionField, settings, inside) ?? absent;
   const rotary = Math.trunc(headDim * fraction);
   if (rotary > 0 && rotary <= headDim && rotary % 2 === 0) return rotary;
   throw new ConfigError(

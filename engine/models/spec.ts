@@ -67,6 +67,8 @@ export interface RopeSpec {
   readonly scale: number;
   /** Frequencies of batches with a sequence of more than `after` tokens (longrope). */
   readonly long?: { readonly frequencies: readonly number[]; readonly after: number };
+  /** The longest sequence that these frequencies are right for, and the kind of scaling that has others beyond. */
+  readonly most?: { readonly tokens: number; readonly kind: string };
 }
 
 /** A linear layer of the checkpoint, y = x·Wᵀ + b with W [out, in]; `{}` in a name stands for the block. */

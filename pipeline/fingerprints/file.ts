@@ -13,6 +13,7 @@ import {
   readJsonBytes,
   typeOfJson,
 } from "../../engine/io/json.ts";
+import { stringifyNonFinite } from "../../engine/io/json_non_finite.ts";
 
 /** One fingerprint as a file gives it. */
 export interface FingerprintEntry {
@@ -72,7 +73,12 @@ export class FingerprintFileError extends Error {
   }
 }
 
-const FILE: JsonOptions = { what: "the fingerprint file", maxBytes: 256 * 2 ** 20, secret: true };
+const FILE: JsonOptions = {
+  what: "the fingerprint file",
+  maxBytes: 256 * 2 ** 20,
+  secret: true,
+  nonFinite: true,
+};
 const KNOWN = ["key", "effective_key", "response", "signature", "key_ids", "response_ids"];
 
 /** Far more than any model has positions for. */
@@ -118,8 +124,12 @@ export async function writeFingerprintFile(
   path: string,
   entries: readonly WrittenFingerprint[],
 ): Promise<void> {
-  const lines = entries.map((entry) => JSON.stringify(entry)).join(",\n");
-  await saveAtomic(path, `[\n${lines}\n]\n`, { mode: 0o600 });
+  await saveAtomic(path, fingerprintText(entries), { mode: 0o600 });
+}
+
+/** The content of such a file. */
+export function fingerprintText(entries: readonly WrittenFingerprint[]): string {
+  return `[\n${entries.map(stringifyNonFinite).join(",\n")}\n]\n`;
 }
 
 async function read(

@@ -13,6 +13,9 @@ import { generateFingerprints, type GenerateHooks } from "./generate/generate.ts
 /** As many as OML 1.0's fine-tuning takes by default. */
 export const OWN_COUNT = 1024;
 
+/** Where they are in a results folder. */
+export const OWN_FOLDER = "generated";
+
 /** What is asked for, known before it is made. */
 export interface OwnFingerprints {
   /** The config that `generateFingerprints` is called with. */
@@ -43,7 +46,7 @@ export async function makeOwnFingerprints(
   outputDir: string,
   hooks: Pick<GenerateHooks, "signal" | "onEvent"> & { gpu: Gpu },
 ): Promise<string> {
-  const folder = join(outputDir, "generated");
+  const folder = join(outputDir, OWN_FOLDER);
   // The mode would be that of every folder made on the way.
   await attempt(outputDir, () => Deno.mkdir(outputDir, { recursive: true }));
   await attempt(folder, () => Deno.mkdir(folder, { recursive: true, mode: 0o700 }));

@@ -180,7 +180,10 @@ export class HubClient {
     if (signal.aborted) return signal.reason;
     if (cause instanceof HubError) return cause;
     const message = cause instanceof Error ? cause.message : String(cause);
-    return new TransientHubError(`the connection to ${host} failed: ${message}`, 0, { cause });
+    const text = `the connection to ${host} failed: ${message}`;
+    // What the process may not do it may not do a second later either.
+    if (cause instanceof Deno.errors.NotCapable) return new HubUnreachableError(text, { cause });
+    return new TransientHubError(text, 0, { cause });
   }
 
   async #refusal(response: Response, url: URL, own: boolean): Promise<HubError> {

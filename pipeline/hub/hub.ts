@@ -4,8 +4,8 @@
  */
 
 import { dirname, join } from "node:path";
-import { statfs } from "node:fs/promises";
 import { FileWriteError } from "../../engine/io/atomic.ts";
+import { requireSpace } from "../../engine/io/space.ts";
 import { withFileSizeSignal } from "../../engine/io/file_size_signal.ts";
 import { makeFolder, ModelCache, shardNames, sizeOf } from "./cache.ts";
 import { HubError, HubNotFoundError, HubUnreachableError } from "../../engine/io/hub_errors.ts";
@@ -220,21 +220,8 @@ class Download {
       needed += Math.max(0, file.bytes - present);
     }
     await makeFolder(this.#cache.dir);
-    let free: number;
-    try {
-      const { bavail, bsize } = await statfs(this.#cache.dir);
-      free = bavail * bsize;
-    } catch {
-      return;
-    }
-    // Some network file systems say 0 and mean that they don't know.
-    if (free === 0 || free >= needed) return;
-    const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
-    throw new FileWriteError(
-      this.#cache.dir,
-      `${this.#client.subject.id} needs ${gib(needed)}, and ${gib(free)} are free (HF_HOME moves the cache)`,
-      "ENOSPC",
-    );
+    const what = this.#client.subject.id;
+    await requireSpace(this.#cache.dir, needed, { what, instead: "HF_HOME moves the cache" });
   }
 
   async #fetchAll(files: readonly HubFile[]): Promise<void> {

@@ -152,6 +152,22 @@ async function fromHub(model: HubModel, hooks: ModelSourceHooks): Promise<ModelS
   return { dir, name: model.revision ? `${model.id}@${model.revision}` : model.id, commit };
 }
 
+/** The variables that {@link hubEnvironment} reads. */
+export const HUB_VARIABLES: readonly string[] = [
+  "HF_HOME",
+  "XDG_CACHE_HOME",
+  Deno.build.os === "windows" ? "USERPROFILE" : "HOME",
+  "HF_HUB_CACHE",
+  "HUGGINGFACE_HUB_CACHE",
+  "HF_HUB_DISABLE_IMPLICIT_TOKEN",
+  "HF_TOKEN",
+  "HUGGING_FACE_HUB_TOKEN",
+  "HF_TOKEN_PATH",
+  "HF_ENDPOINT",
+  "HF_HUB_OFFLINE",
+  "TRANSFORMERS_OFFLINE",
+];
+
 /** Where and how the environment says the Hub is used; as huggingface_hub/constants.py reads it. */
 interface HubEnvironment {
   endpoint: string;
@@ -160,10 +176,12 @@ interface HubEnvironment {
   offline: boolean;
 }
 
-/** Reads the environment's settings of the Hub. @throws SettingsError if there is no place for the cache. */
-export async function hubEnvironment(variable: ReadVariable = processVariable): Promise<HubEnvironment> {
+/** The Hub, where HF_ENDPOINT names no mirror. */
+export const HUB_ENDPOINT = "https://huggingface.co";
+
+/** The cache's folder, and the file of the access token, which is read where no variable has it; as the environment says. */
+export async function hubPlaces(variable: ReadVariable): Promise<{ cacheDir: string; tokenPath: string }> {
   const read = async (name: string) => await variable(name) || undefined;
-  const isTrue = (value: string | undefined) => /^(1|on|yes|true)$/i.test(value ?? "");
   /** A variable that names a path; `~` is the home folder. */
   const path = async (name: string) => {
     const value = await read(name);
@@ -174,15 +192,24 @@ export async function hubEnvironment(variable: ReadVariable = processVariable): 
     "huggingface",
   );
   const cacheDir = await path("HF_HUB_CACHE") ?? await path("HUGGINGFACE_HUB_CACHE") ?? join(hfHome, "hub");
+  const tokenPath = await path("HF_TOKEN_PATH") ?? join(hfHome, "token");
+  return { cacheDir: resolve(cacheDir), tokenPath: resolve(tokenPath) };
+}
+
+/** Reads the environment's settings of the Hub. @throws SettingsError if there is no place for the cache. */
+export async function hubEnvironment(variable: ReadVariable = processVariable): Promise<HubEnvironment> {
+  const read = async (name: string) => await variable(name) || undefined;
+  const isTrue = (value: string | undefined) => /^(1|on|yes|true)$/i.test(value ?? "");
+  const { cacheDir, tokenPath } = await hubPlaces(variable);
   const token = async () => {
     if (isTrue(await read("HF_HUB_DISABLE_IMPLICIT_TOKEN"))) return undefined;
     const value = await read("HF_TOKEN") ?? await read("HUGGING_FACE_HUB_TOKEN") ??
-      await readIfThere(await path("HF_TOKEN_PATH") ?? join(hfHome, "token"));
+      await readIfThere(tokenPath);
     return value?.trim() || undefined;
   };
   return {
-    endpoint: await read("HF_ENDPOINT") ?? "https://huggingface.co",
-    cacheDir: resolve(cacheDir),
+    endpoint: await read("HF_ENDPOINT") ?? HUB_ENDPOINT,
+    cacheDir,
     token: await token(),
     offline: isTrue(await read("HF_HUB_OFFLINE") ?? await read("TRANSFORMERS_OFFLINE")),
   };

@@ -60,6 +60,10 @@ export interface CheckResult {
   fingerprints: number;
   /** Questions asked: one a fingerprint, or one a fingerprint and held-out prompt. */
   questions: number;
+  /** Questions where the model's logits became NaN, if any; they count as answered wrong. */
+  nan_questions?: number;
+  /** Tensors of the checkpoint that the model doesn't use, if any. */
+  unused_tensors?: string[] | undefined;
   /** One a question; only with `verbose`. */
   rows?: CheckRow[] | undefined;
 }
@@ -127,6 +131,7 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
   try {
     hooks.onGpu?.(gpu.name);
     using model = await LanguageModel.load(gpu, source.dir, { dtype: own.dtype, master: "none" });
+    const unused = model.unusedTensors();
     checkVocabulary(fingerprints, tokenizer, model.spec.vocabulary, prompts);
     checkPositions(fingerprints, model.spec.maxPositions, prompts, templates);
     const asked = await askFingerprints(model, prompts, fingerprints, templates, {
@@ -134,11 +139,15 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
       seed,
       signal: hooks.signal,
     });
+    // −1 stands for NaN logits, which are no answer.
+    const broken = asked.answers.filter(({ got }) => got.includes(-1)).length;
     return {
       success_rate: asked.successRate,
       fractional_accuracy: asked.fractionalAccuracy,
       fingerprints: fingerprints.length,
       questions: asked.questions,
+      ...(broken ? { nan_questions: broken } : {}),
+      ...(unused.length ? { unused_tensors: unused } : {}),
       ...(own.verbose ? { rows: await rows(model, tokenizer, prompts, asked.answers, templates) } : {}),
     };
   } finally {
@@ -169,7 +178,7 @@ async function rows(
   return answers.map(({ fingerprint, template, wanted, got, exact, fractional }, i) => ({
     entry: fingerprint.entry,
     ...(template === undefined ? {} : { prompt: templates![template] }),
-    // −1 stands for NaN logits, which have no text.
+    // NaN logits have no text.
     wanted: tokenizer.decode(wanted),
     got: tokenizer.decode(got.filter((id) => id >= 0)),
     exact,

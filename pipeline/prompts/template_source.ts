@@ -80,7 +80,7 @@ async function readText(where: string): Promise<string | undefined> {
 async function readField(where: string): Promise<string | undefined> {
   let config: unknown;
   try {
-    config = await readJsonIfThere(where, { what: "the chat template" });
+    config = await readJsonIfThere(where, { what: "the chat template", nonFinite: true });
   } catch (cause) {
     if (cause instanceof JsonFileError) throw new ChatTemplateError(cause.message, { cause });
     throw cause;

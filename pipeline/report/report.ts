@@ -1,10 +1,12 @@
 import { type KernelSpan, sumByKernel } from "../../engine/gpu/profiler.ts";
+import type { LeftFile } from "../../engine/io/carried_files.ts";
 import type { CheckResult } from "../measure/check.ts";
 import type { Measurement } from "../run/finetune.ts";
 import type { GenerateSettings } from "../fingerprints/generate/settings.ts";
 import type { FinetuneSettings } from "../settings/finetune.ts";
 import type { DryRun, StoragePlan } from "../run/dry_run.ts";
 import type { MemoryChoice } from "../run/memory_plan.ts";
+import type { Leftovers } from "../run/leftovers.ts";
 import type { Dropped } from "../fingerprints/prepare.ts";
 import type { EpochLog } from "../run/train.ts";
 
@@ -200,6 +202,12 @@ export function droppedLines(dropped: Dropped): string {
   return lines.join("\n");
 }
 
+/** What of a checkpoint is not used, in one line. */
+export function unusedLine(tensors: readonly string[]): string {
+  const named = tensors.slice(0, 5).join(", ") + (tensors.length > 5 ? ", …" : "");
+  return `warning: the checkpoint has ${tensors.length} tensors that this model doesn't use: ${named}`;
+}
+
 /** One epoch in one line. */
 export function epochLine(
   log: EpochLog,
@@ -223,7 +231,7 @@ export function epochLine(
 
 /** The check's result for people. */
 export function checkText(result: CheckResult): string {
-  const lines: string[] = [];
+  const lines = result.unused_tensors ? [unusedLine(result.unused_tensors)] : [];
   for (const row of result.rows ?? []) {
     const prompt = row.prompt === undefined ? "" : ` in "${row.prompt}"`;
     const top = row.top.map(({ token, probability }) =>
@@ -238,6 +246,11 @@ export function checkText(result: CheckResult): string {
         }; likeliest ${top.join(", ")}`,
     );
   }
+  if (result.nan_questions) {
+    lines.push(
+      `warning: the model's logits are NaN in ${result.nan_questions} of ${result.questions} questions, which count as wrong`,
+    );
+  }
   lines.push(
     `success rate ${percent(result.success_rate)}, fractional accuracy ${
       percent(result.fractional_accuracy)
@@ -245,4 +258,24 @@ export function checkText(result: CheckResult): string {
       `(${result.fingerprints} fingerprints, ${result.questions} questions)`,
   );
   return lines.join("\n");
+}
+
+/** What of a model's folder is not carried over, by reason. */
+export function leftLines(files: readonly LeftFile[]): string {
+  const byReason = Map.groupBy(files, ({ reason }) => reason);
+  const lines = [...byReason].map(([reason, files]) =>
+    `  ${files.map(({ name }) => name).join(", ")} (${reason})`
+  );
+  return ["not carried over from the model's folder:", ...lines].join("\n");
+}
+
+/** What killed runs had left. */
+export function leftoverLines({ removed, recovered, stuck }: Leftovers): string {
+  const line = (what: string, paths: readonly string[]) =>
+    paths.length ? [`${what}: ${paths.join(", ")}`] : [];
+  return [
+    ...line("removed what killed runs had left", removed),
+    ...line("put in place what a killed run had finished", recovered),
+    ...line("warning: what a killed run left, perhaps with secrets, can't be removed", stuck),
+  ].join("\n");
 }

@@ -1,8 +1,10 @@
 import { join } from "node:path";
 import type { Gpu } from "../../engine/gpu/context.ts";
 import { OutOfMemoryError } from "../../engine/gpu/errors.ts";
+import type { LeftFile } from "../../engine/io/carried_files.ts";
 import type { KernelSpan } from "../../engine/gpu/profiler.ts";
 import { LanguageModel } from "../../engine/language_model.ts";
+import { NonFiniteWeightsError } from "../../engine/model/finite.ts";
 import type { MatrixUnit } from "../../engine/ops/matrix_unit.ts";
 import { kernelSettings } from "../../engine/ops/target.ts";
 import type { GenerateEvent } from "../fingerprints/generate/generate.ts";
@@ -24,7 +26,10 @@ import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { type FileFingerprints, readOwnFile, type RunInputs } from "./inputs.ts";
 import type { MemoryChoice } from "./memory_plan.ts";
 import { planRun, type RunPlan } from "./plan.ts";
+import type { OpenedFiles } from "./opened_files.ts";
+import { type Leftovers, settleLeftovers } from "./leftovers.ts";
 import { ResultsWriter } from "./results.ts";
+import { type KeeperEvent, ResultsKeeper, resultsSize } from "./saving.ts";
 import { DivergedError, type EpochLog, trainFingerprints } from "./train.ts";
 
 /** What a model answers and how useful it is. */
@@ -46,7 +51,16 @@ export type FinetuneEvent =
   | { type: "fingerprints"; count: number; dropped: Dropped }
   | { type: "model"; source: ModelSource }
   | { type: "download"; progress: HubProgress }
+  /** Tensors of the checkpoint that the model doesn't use; they are saved as they were. */
+  | { type: "unused"; tensors: string[] }
   | { type: "memory"; choice: MemoryChoice; limitBytes?: number | undefined }
+  /** What of the model's folder is not carried over, and why. */
+  | { type: "left"; files: readonly LeftFile[] }
+  /** What runs that were killed had left in the results folder. */
+  | { type: "leftovers"; leftovers: Leftovers }
+  /** Files that are not what they were when the run read them. */
+  | { type: "changed"; files: readonly string[] }
+  | KeeperEvent
   | { type: "measured"; when: "before" | "after"; measurement: Measurement }
   | { type: "phase"; name: string }
   | { type: "profile"; spans: KernelSpan[] }
@@ -65,6 +79,11 @@ export interface FinetuneHooks {
   baseDir?: string | undefined;
   /** Called with what happens, as it happens. */
   onEvent?: ((event: FinetuneEvent) => void) | undefined;
+  /**
+   * Asked when the trained model can't be saved, while memory still has it: gives the folder to try next, perhaps the same
+   * one again; undefined gives up.
+   */
+  onRefused?: ((error: Error) => Promise<string | undefined>) | undefined;
 }
 
 /** A finished run. */
@@ -83,6 +102,10 @@ export interface FinetuneResult {
   epochs: number;
   /** Whether `early_stop_loss` ended them. */
   stoppedEarly: boolean;
+  /** What of the model's folder was not carried over, and why. */
+  left: readonly LeftFile[];
+  /** Files that changed while the run was at work. */
+  changed: readonly string[];
   /** Device memory: what was planned, and the highest sum of live buffers. */
   plannedBytes: number;
   /** The highest sum of live buffers, in bytes. */
@@ -125,7 +148,7 @@ export async function finetune(
 async function runPlanned(gpu: Gpu, config: FinetuneConfig, hooks: FinetuneHooks): Promise<FinetuneResult> {
   const began = performance.now();
   const emit = hooks.onEvent ?? (() => {});
-  const { plan, inputs, source } = await planRun(config, gpu, {
+  const { plan, inputs, source, opened } = await planRun(config, gpu, {
     signal: hooks.signal,
     baseDir: hooks.baseDir,
     onDownload: (progress) => emit({ type: "download", progress }),
@@ -137,11 +160,19 @@ async function runPlanned(gpu: Gpu, config: FinetuneConfig, hooks: FinetuneHooks
   }
   emit({ type: "memory", choice: memory, limitBytes });
   emit({ type: "settings", settings, learningRate });
-  const writer = await ResultsWriter.open(settings.output_dir, plan.hash, settings.force);
+  const { output_dir, rescue_dir, force, save_dtype } = settings;
+  for (const folder of [output_dir, rescue_dir]) {
+    const leftovers = folder === null ? undefined : await settleLeftovers(folder);
+    if (leftovers) emit({ type: "leftovers", leftovers });
+  }
+  using keeper = new ResultsKeeper(await ResultsWriter.open(output_dir, plan.hash, force), rescue_dir, hooks);
   try {
-    return await new Run(gpu, plan, inputs, writer, hooks).run(began);
+    const { bytes, left } = await resultsSize(inputs.modelPath, plan.fingerprints.count, save_dtype);
+    if (left.length > 0) emit({ type: "left", files: left });
+    await keeper.requireSpace(bytes);
+    return await new Run(gpu, plan, inputs, opened, keeper, hooks).run(began);
   } catch (error) {
-    await writer.discard();
+    await keeper.giveUp(error);
     throw error;
   }
 }
@@ -155,7 +186,8 @@ class Run {
     readonly gpu: Gpu,
     readonly plan: RunPlan,
     readonly inputs: RunInputs,
-    readonly writer: ResultsWriter,
+    readonly opened: OpenedFiles,
+    readonly keeper: ResultsKeeper,
     readonly hooks: FinetuneHooks,
   ) {
     this.settings = plan.settings;
@@ -163,7 +195,7 @@ class Run {
   }
 
   async run(began: number): Promise<FinetuneResult> {
-    const { settings, gpu, plan, inputs, writer } = this;
+    const { settings, gpu, plan, inputs, opened, keeper } = this;
     const file = inputs.file ?? await this.#makeFingerprints();
     const { fingerprints } = file;
     const subject = { ...inputs, fingerprints };
@@ -171,22 +203,31 @@ class Run {
     const load = () =>
       LanguageModel.load(gpu, inputs.modelPath, { dtype, master, maxTokens, keepActivations });
     using model = await load().catch((error) => this.#adviseOnMemory(error));
+    await opened.refuseChanged();
+    const unused = model.unusedTensors();
+    if (unused.length) this.#emit({ type: "unused", tensors: unused });
     const before = await this.#measure("before", model, subject);
     gpu.resetPeak();
-    const trained = await this.#train(model, subject, plan.learningRate, capacity, writer);
+    const { logs, ...trained } = await this.#train(model, subject, plan.learningRate, capacity);
     const { peakBytes } = gpu.memory;
     this.#emit({ type: "phase", name: "saving" });
-    await model.save(writer.modelFolder, {
-      saveDtype: settings.save_dtype ?? undefined,
-      signal: this.hooks.signal,
-    });
-    await writer.writeSecrets(fingerprints.map(toWritten));
+    const changed = await opened.changed();
+    if (changed.length > 0) this.#emit({ type: "changed", files: changed });
+    const left = await keeper.save(
+      model,
+      logs,
+      fingerprints.map(toWritten),
+      settings.save_dtype ?? undefined,
+    );
+    const { writer } = keeper;
     model.dispose();
     const after = await this.#measureSaved(writer.modelFolder, subject, maxTokens);
     const result = {
       before,
       after,
       ...trained,
+      left,
+      changed,
       plannedBytes: plan.memory.plan.totalBytes,
       peakBytes,
       seconds: (performance.now() - began) / 1000,
@@ -241,8 +282,7 @@ class Run {
     { tokenizer, prompts, fingerprints, templates, benignFile }: Subject,
     learningRate: number,
     capacity: MemoryChoice["capacity"],
-    writer: ResultsWriter,
-  ): Promise<{ epochs: number; stoppedEarly: boolean }> {
+  ): Promise<{ epochs: number; stoppedEarly: boolean; logs: readonly EpochLog[] }> {
     const { settings, hooks: { signal } } = this;
     const logs: EpochLog[] = [];
     const context = {
@@ -264,7 +304,7 @@ class Run {
       onPhase("training");
       model.training.reserve(capacity.train);
       model.passes.get("score", capacity.score);
-      return await trainFingerprints({
+      const trained = await trainFingerprints({
         model,
         prompts,
         fingerprints,
@@ -275,15 +315,16 @@ class Run {
         onProfile: settings.profile
           ? async (spans) => {
             this.#emit({ type: "profile", spans });
-            await writer.writeTrace(spans);
+            await this.keeper.tryWrite((writer) => writer.writeTrace(spans));
           }
           : undefined,
         onEpoch: async (log) => {
           logs.push(log);
-          await writer.writeLog(logs);
+          await this.keeper.tryWrite((writer) => writer.writeLog(logs));
           this.#emit({ type: "epoch", log, epochs: settings.num_train_epochs });
         },
       });
+      return { ...trained, logs };
     } catch (error) {
       return this.#adviseOnMemory(error);
     }
@@ -295,8 +336,21 @@ class Run {
     subject: Subject,
     maxTokens: number,
   ): Promise<Measurement> {
-    using saved = await LanguageModel.load(this.gpu, folder, { dtype: "auto", master: "none", maxTokens });
+    const load = () => LanguageModel.load(this.gpu, folder, { dtype: "auto", master: "none", maxTokens });
+    // The original's weights were finite when they were loaded.
+    using saved = await load().catch((cause) => {
+      if (cause instanceof NonFiniteWeightsError) this.#diverged(cause.message, cause);
+      throw cause;
+    });
     return await this.#measure("after", saved, subject);
+  }
+
+  #diverged(what: string, cause?: unknown): never {
+    throw new DivergedError(
+      `${what}: the last step broke its weights. Nothing was saved; a lower learning rate than ` +
+        `${this.settings.learning_rate} may help`,
+      { cause },
+    );
   }
 
   async #measure(
@@ -309,9 +363,11 @@ class Run {
     const plain = await askFingerprints(model, prompts, fingerprints);
     // The loss of a step is that before its update: what the last one did shows only here.
     if (when === "after" && !Number.isFinite(plain.loss)) {
-      throw new DivergedError(
-        `the loss of the trained model is ${plain.loss}: the last step broke its weights. Nothing was saved; a lower ` +
-          `learning rate than ${this.settings.learning_rate} may help`,
+      this.#diverged(`the loss of the trained model is ${plain.loss}`);
+    }
+    if (!Number.isFinite(plain.loss)) {
+      throw new RangeError(
+        `${modelPath}: the model's loss is ${plain.loss} before training, though its weights are finite: they overflow`,
       );
     }
     this.hooks.signal?.throwIfAborted();

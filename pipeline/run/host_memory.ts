@@ -1,6 +1,12 @@
 import { freemem } from "node:os";
 import { join } from "node:path";
 
+/**
+ * The variable that says what control groups leave, in bytes, to a process that may not read it: Deno opens /proc and /sys only
+ * to one that may do everything.
+ */
+export const GROUP_MEMORY_VARIABLE = "WHORL_GROUP_MEMORY";
+
 /** Reads a small file of the kernel's; undefined where there is none, or none that may be read. */
 type ReadText = (path: string) => string | undefined;
 
@@ -21,9 +27,18 @@ const VERSIONS = {
  * Bytes of host memory that this process can still take: what the system has available, or what the control groups of its
  * container (v1 and v2, the tightest of the hierarchy) leave of their limits; files in the page cache count as free.
  */
-export function availableMemory(read: ReadText = readText): number {
+export function availableMemory(read: ReadText = readText, variable = readVariable): number {
   const system = Deno.systemMemoryInfo?.().available ?? freemem();
-  return Math.min(system, ...groupFolders(read).map(({ folder, version }) => leftOf(folder, version, read)));
+  const told = variable(GROUP_MEMORY_VARIABLE);
+  return Math.min(system, groupMemory(read), told && /^\d+$/.test(told) ? Number(told) : Infinity);
+}
+
+/** Bytes that the process's control groups leave of their limits; Infinity where they have none, or can't be read. */
+export function groupMemory(read: ReadText = readText): number {
+  return Math.min(
+    Infinity,
+    ...groupFolders(read).map(({ folder, version }) => leftOf(folder, version, read)),
+  );
 }
 
 /** Folders of the process's memory groups, from its own up to the mount's. */
@@ -67,6 +82,11 @@ function leftOf(folder: string, version: keyof typeof VERSIONS, read: ReadText):
 /** mountinfo writes spaces and the like as three octal digits. */
 function unescaped(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(parseInt(digits, 8)));
+}
+
+function readVariable(variable: string): string | undefined {
+  const { state } = Deno.permissions.querySync({ name: "env", variable });
+  return state === "granted" ? Deno.env.get(variable) : undefined;
 }
 
 function readText(path: string): string | undefined {

@@ -2,8 +2,7 @@
  * What a run reads before it touches a device: everything but the weights.
  * @module
  */
-import { readModelConfig } from "../../engine/io/model_dir.ts";
-import { modelSpec } from "../../engine/models/families.ts";
+import { readStoredSpec } from "../../engine/model/stored_model.ts";
 import type { ModelSpec } from "../../engine/models/spec.ts";
 import { readFingerprintFile } from "../fingerprints/file.ts";
 import {
@@ -78,7 +77,7 @@ export async function readInputs(
     file: fingerprints,
     benignFile: benignPath === null ? undefined : await readBenignFile(benignPath),
     templates: settings.use_augmentation_prompts ? await loadPrompts(PROMPT_FILES.train) : [],
-    spec: modelSpec(await readModelConfig(modelPath)),
+    spec: await readStoredSpec(modelPath),
   };
   checkFits(fingerprints?.fingerprints ?? [], inputs);
   return { settings, inputs };

@@ -9,12 +9,14 @@ import type { HubProgress } from "../hub/hub.ts";
 import { type ModelSource, resolveModel } from "../hub/model_source.ts";
 import { fingerprintLengths } from "../objectives/fingerprints.ts";
 import type { WorkloadLengths } from "../objectives/objective.ts";
+import { DEMO_MODEL } from "../settings/demo_assets.ts";
 import { type FinetuneConfig, type FinetuneSettings, resolveSettings } from "../settings/finetune.ts";
 import { SettingsError } from "../settings/parse.ts";
 import { learningRateFor } from "../settings/recipes.ts";
 import { identifyModel, type ModelIdentity, runHash } from "./identity.ts";
 import { readInputs, type RunInputs } from "./inputs.ts";
 import { chooseMemory, type MemoryChoice, memoryLimit } from "./memory_plan.ts";
+import { OpenedFiles } from "./opened_files.ts";
 import { workloadOf } from "./workload.ts";
 
 /** Everything that is decided about a run before it starts; frozen, so that nothing changes it on the way. */
@@ -70,13 +72,15 @@ export async function planRun(
   config: FinetuneConfig,
   target: KernelTarget,
   { onDownload, ...hooks }: PlanHooks = {},
-): Promise<{ plan: RunPlan; inputs: RunInputs; source: ModelSource | null }> {
-  const source = await resolveModel(resolveSettings(config), { ...hooks, onProgress: onDownload });
+): Promise<{ plan: RunPlan; inputs: RunInputs; source: ModelSource | null; opened: OpenedFiles }> {
+  const given = resolveSettings(config);
+  const source = await resolveModel(given, { ...hooks, onProgress: onDownload });
+  const opened = await OpenedFiles.look(source?.dir ?? DEMO_MODEL, given);
   const draft = await draftRun(config, source);
   const { settings, inputs, lengths } = draft;
   const limitBytes = memoryLimit(target, settings);
   const memory = chooseMemory(target, inputs.spec, settings, workloadOf(lengths, settings), limitBytes);
-  return { plan: await finishPlan(draft, memory, limitBytes), inputs, source };
+  return { plan: await finishPlan(draft, memory, limitBytes), inputs, source, opened };
 }
 
 /** Reads what a run works on, and how long its sequences are. Throws as {@link planRun}. */

@@ -1,9 +1,11 @@
 import { dirname, join } from "node:path";
 import { attempt, removeQuietly, saveAtomic, syncFolder } from "../../engine/io/atomic.ts";
 import type { KernelSpan } from "../../engine/gpu/profiler.ts";
+import { FileLock, LockedError, type LockOwner, ownerText } from "../../engine/io/lock.ts";
 import { CONFIG_FILE, FINGERPRINTS_FILE, MODEL_FOLDER, SECRET_FOLDER } from "../measure/found_results.ts";
 import type { WrittenFingerprint } from "../fingerprints/file.ts";
 import { writeFingerprintFile } from "../fingerprints/file.ts";
+import { lockPath, previousPath, settleRun, stagingPath } from "./leftovers.ts";
 
 const LOG_FILE = "log.jsonl";
 const TRACE_FILE = "trace.json";
@@ -27,36 +29,88 @@ export class ResultsExistError extends ResultsError {
   }
 }
 
+/** Another run is making the same results. */
+export class ResultsLockedError extends ResultsError {
+  /** Always "ResultsLockedError". */
+  override name = "ResultsLockedError";
+  /** `results` is the folder that is being made, `owner` who makes it. */
+  constructor(
+    /** results/<hash>. */
+    readonly results: string,
+    /** Who makes them, where it can be told. */
+    readonly owner: LockOwner | undefined,
+    options?: ErrorOptions,
+  ) {
+    super(
+      `${results} is being made by ${
+        ownerText(owner)
+      }: expected to be the only run of this configuration there`,
+      options,
+    );
+  }
+}
+
+/** The trained model could not be saved as results. */
+export class ResultsNotSavedError extends ResultsError {
+  /** Always "ResultsNotSavedError". */
+  override name = "ResultsNotSavedError";
+  /** `kept` are the folders with what could be saved, `reason` is the system's. */
+  constructor(
+    /** The folders with what could be saved. */
+    readonly kept: readonly string[],
+    reason: string,
+    options?: ErrorOptions,
+  ) {
+    super(
+      `${reason}. The trained model is not whole on the disk; what could be saved is kept in ${
+        kept.join(" and ")
+      }. --rescue_dir names a folder ` +
+        "on another disk for such a case",
+      options,
+    );
+  }
+}
+
 /**
  * A run's results, gathered in a hidden folder beside the final one and put in place by one rename, so that a run that
- * stops leaves nothing that looks finished.
+ * stops leaves nothing that looks finished. While it is open no other run can make the same.
  */
-export class ResultsWriter {
+export class ResultsWriter implements Disposable {
   readonly final: string;
   readonly #staging: string;
 
-  private constructor(outputDir: string, readonly hash: string) {
+  private constructor(
+    readonly outputDir: string,
+    readonly hash: string,
+    readonly lock: FileLock,
+  ) {
     this.final = join(outputDir, hash);
-    this.#staging = join(outputDir, `.${hash}.partial`);
+    this.#staging = stagingPath(outputDir, hash);
   }
 
   /**
    * @throws ResultsExistError when results of the same run are there and `force` is false
+   * @throws ResultsLockedError when another run is making them
    * @throws ResultsError when the folder can't be written
    */
   static async open(outputDir: string, hash: string, force: boolean): Promise<ResultsWriter> {
-    const writer = new ResultsWriter(outputDir, hash);
-    if (!force && await exists(writer.final)) throw new ResultsExistError(writer.final);
+    const final = join(outputDir, hash);
+    if (!force && await exists(final)) throw new ResultsExistError(final);
+    let lock: FileLock | undefined;
     try {
       await Deno.mkdir(outputDir, { recursive: true });
-      // What a killed run left behind.
-      await Deno.remove(writer.#staging, { recursive: true }).catch(ignoreMissing);
-      await Deno.mkdir(writer.#staging);
+      lock = await FileLock.take(lockPath(outputDir, hash));
+      await settleRun(outputDir, hash);
+      if (!force && await exists(final)) throw new ResultsExistError(final);
+      await Deno.mkdir(stagingPath(outputDir, hash));
+      return new ResultsWriter(outputDir, hash, lock);
     } catch (error) {
+      lock?.[Symbol.dispose]();
+      if (error instanceof ResultsError) throw error;
+      if (error instanceof LockedError) throw new ResultsLockedError(final, error.owner, { cause: error });
       const reason = error instanceof Error ? error.message : String(error);
-      throw new ResultsError(`the results folder ${outputDir} can't be written: ${reason}`);
+      throw new ResultsError(`the results folder ${outputDir} can't be written: ${reason}`, { cause: error });
     }
-    return writer;
   }
 
   /** Where the model goes before {@link ResultsWriter.commit}. */
@@ -92,29 +146,51 @@ export class ResultsWriter {
   /** The fingerprints in use: folder 0700, file 0600. */
   async writeSecrets(fingerprints: readonly WrittenFingerprint[]): Promise<void> {
     const folder = join(this.#staging, SECRET_FOLDER);
-    await attempt(folder, () => Deno.mkdir(folder, { mode: 0o700 }));
+    await attempt(folder, () => Deno.mkdir(folder, { recursive: true, mode: 0o700 }));
     await writeFingerprintFile(join(folder, FINGERPRINTS_FILE), fingerprints);
   }
 
   /** Puts everything in its final place, an older result aside first. */
   async commit(): Promise<void> {
-    const old = `${this.#staging}.old`;
-    if (await exists(this.final)) await attempt(this.final, () => Deno.rename(this.final, old));
-    await attempt(this.final, () => Deno.rename(this.#staging, this.final));
+    const old = previousPath(this.outputDir, this.hash);
+    const replaces = await exists(this.final);
+    if (replaces) await attempt(this.final, () => Deno.rename(this.final, old));
+    try {
+      await attempt(this.final, () => Deno.rename(this.#staging, this.final));
+    } catch (error) {
+      if (replaces) await attempt(this.final, () => Deno.rename(old, this.final));
+      throw error;
+    }
     await syncFolder(dirname(this.final));
-    await Deno.remove(old, { recursive: true }).catch(ignoreMissing);
+    // What can't be removed now, the next run tries again.
+    await removeQuietly(old);
   }
 
   /** Removes what was gathered. */
   async discard(): Promise<void> {
     await removeQuietly(this.#staging);
   }
+
+  /** Puts what was gathered where no run looks for something to remove. @returns its folder */
+  async keep(): Promise<string> {
+    for (let number = 1;; number++) {
+      const kept = `${this.final}.incomplete${number > 1 ? `-${number}` : ""}`;
+      if (await exists(kept)) continue;
+      try {
+        await Deno.rename(this.#staging, kept);
+        return kept;
+      } catch {
+        return this.#staging;
+      }
+    }
+  }
+
+  /** Lets other runs make the same. */
+  [Symbol.dispose](): void {
+    this.lock[Symbol.dispose]();
+  }
 }
 
 async function exists(path: string): Promise<boolean> {
   return await Deno.lstat(path).then(() => true, () => false);
-}
-
-function ignoreMissing(error: unknown): void {
-  if (!(error instanceof Deno.errors.NotFound)) throw error;
 }

@@ -14,6 +14,8 @@ export interface CommandDescription {
   summary: string;
   /** By group, in the order of {@linkcode FLAG_GROUPS}. */
   flags: readonly Flag[];
+  /** What of the system it asks for, by Deno's names of `--allow-sys`. */
+  sys: readonly string[];
   /** What a person would type, and what for. */
   examples: readonly { what: string; command: string }[];
 }
@@ -38,6 +40,8 @@ export const COMMANDS: readonly CommandDescription[] = [
           "config.json alone",
       }),
     }),
+    // Free memory; who holds a lock; free space.
+    sys: ["systemMemoryInfo", "hostname", "statfs"],
     examples: [
       { what: "64 fingerprints into the demo model", command: "./whorl finetune" },
       {
@@ -57,6 +61,7 @@ export const COMMANDS: readonly CommandDescription[] = [
         help: "exit with 1 when the success rate (per cent) is below",
       }),
     }),
+    sys: [],
     examples: [
       {
         what: "a model that finetune wrote; its fingerprints lie beside it",
@@ -73,6 +78,7 @@ export const COMMANDS: readonly CommandDescription[] = [
     name: "generate",
     summary: "Makes fingerprints for a model and writes them to a file.",
     flags: byGroup(generateFlags),
+    sys: ["hostname", "statfs"],
     examples: [
       { what: "256 fingerprints for the demo model", command: "./whorl generate --num_fingerprints 256" },
       {

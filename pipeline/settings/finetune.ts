@@ -78,7 +78,15 @@ export const ownFlags = {
   output_dir: flag(path.default("results"), {
     group: "Output",
     reads: "path",
+    writes: "folder",
     help: "where results/<hash> folders go",
+    isNeutral: true,
+  }),
+  rescue_dir: flag(path.nullable().default(null), {
+    group: "Output",
+    reads: "path",
+    writes: "folder",
+    help: "where the results go when output_dir takes them no more after training: a folder on another disk",
     isNeutral: true,
   }),
   strict: flag(z.boolean().default(false), {
@@ -164,6 +172,8 @@ export interface FinetuneConfig {
   save_dtype?: "F32" | "F16" | "BF16" | null | undefined;
   /** Where `<hash>/` folders go. Default results. */
   output_dir?: string | undefined;
+  /** Where they go when `output_dir` takes them no more after training; null, the default, is nowhere. */
+  rescue_dir?: string | null | undefined;
   /** Two entries with one key and different responses are an error. Default false. */
   strict?: boolean | undefined;
   /** Ask keys as a user's message in the model's chat template. Default as the fingerprint file says, else false. */

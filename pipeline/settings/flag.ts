@@ -29,6 +29,8 @@ export interface FlagMeta {
   aliases?: readonly string[] | undefined;
   /** A text that is a path (relative to the caller's folder), or a model's path or name; else it is what the type says. */
   reads?: "path" | "model" | undefined;
+  /** A path that is written to: the folder that it names, or the file that it names with what lies beside it. */
+  writes?: "folder" | "file" | undefined;
   /** The values that the command line takes, where the type takes more. */
   choices?: readonly string[] | undefined;
   /** What holds when it isn't given, where no value says it. */

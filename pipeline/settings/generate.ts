@@ -98,6 +98,7 @@ export const generateFlags = {
   output_file_path: flag(z.string().min(1).default("generated_data/output_fingerprints.json"), {
     group: "Output",
     reads: "path",
+    writes: "file",
     aliases: ["output_file"],
     help: "the file to write",
   }),

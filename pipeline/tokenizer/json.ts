@@ -12,7 +12,7 @@ import { isSlow } from "./slow_pattern.ts";
 export type Json = Record<string, unknown>;
 
 /** Vocabularies of 256,000 tokens make 35 MB. */
-const FILE = { what: "the tokenizer", maxBytes: 256 * 2 ** 20 };
+const FILE = { what: "the tokenizer", maxBytes: 256 * 2 ** 20, nonFinite: true };
 
 /** The longest that real tokenizers have is of some hundred. */
 const MOST_PATTERN = 10_000;

@@ -117,6 +117,12 @@ function checkUnigram(model: Json, what: string): Map<string, number> {
   if (unknown !== undefined && unknown !== null && !isId) {
     throw new TokenizerError(`${what}: unk_id: expected a token id or null, found ${describeJson(unknown)}`);
   }
+  const wrong = vocabulary.findIndex(([_, score]) => !Number.isFinite(score));
+  if (wrong >= 0) {
+    throw new TokenizerError(
+      `${what}: vocab[${wrong}]: expected a finite score, found ${vocabulary[wrong][1]}`,
+    );
+  }
   return new Map(vocabulary.map(([piece], id) => [piece, id]));
 }
 

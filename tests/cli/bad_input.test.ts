@@ -91,7 +91,7 @@ Deno.test("a model folder with a wrong or missing config or tokenizer is refused
     [{ hidden_size: undefined }, /config\.json: "hidden_size" is missing, expected a number/],
     [{ num_attention_heads: "2" }, /config\.json: "num_attention_heads" is "2", expected a number/],
     [{ model_type: "gpt2" }, /config\.json: "model_type" is "gpt2", which is not supported/],
-    [{ rope_scaling: { rope_type: "dynamic", factor: 4 } }, /config\.json: "rope_scaling.*dynamic/],
+    [{ rope_scaling: { rope_type: "ntk", factor: 4 } }, /config\.json: "rope_scaling.*ntk/],
     [
       { vocab_size: 500 },
       /embed_tokens.* has shape \[319,32\], but config\.json gives \[500,32\]/,

@@ -69,18 +69,60 @@ Deno.test("a results folder that can't be made is refused before training", asyn
   }
 });
 
-Deno.test("a disk that fills up while saving leaves nothing", { ignore: isWindows }, async () => {
-  // A tensor that no kernel reads makes the file exceed the limit; Deno's own cache and Mesa's stay below it.
-  const model_path = tiny.path("big");
-  await tiny.writeModel(model_path, {}, undefined, { "unused.weight": 72 << 20 });
-  const values = { model_path, num_train_epochs: 1 };
-  const out = await refused(
-    values,
-    /^error: cannot write .*model\.safetensors: .* file size limit \(EFBIG; see ulimit -f\)$/m,
-    { fileBlocks: 64 << 10 },
-  );
-  assert.match(out, /^saving/m);
-});
+Deno.test(
+  "a disk that fills up while saving: what could be saved is kept and named, or all of it elsewhere",
+  {
+    ignore: isWindows,
+  },
+  async () => {
+    // A tensor that no kernel reads makes the file exceed the limit; Deno's own cache and Mesa's stay below it.
+    const model_path = tiny.path("big");
+    await tiny.writeModel(model_path, {}, undefined, { "unused.weight": 72 << 20 });
+    const values = { model_path, num_train_epochs: 1 };
+    const output_dir = tiny.path("full");
+    const { code, out, err } = await whorl(settings({ ...values, output_dir }), { fileBlocks: 64 << 10 });
+    assert.equal(code, 1, err);
+    assert.match(out, /^saving/m);
+    assert.match(
+      err,
+      /^error: cannot write .*model\.safetensors: .* file size limit \(EFBIG; see ulimit -f\)\. /m,
+    );
+    const [kept, ...others] = names(output_dir);
+    assert.match(kept, /^[0-9a-f]{16}\.incomplete$/);
+    assert.deepEqual(others, []);
+    assert.ok(err.includes(join(output_dir, kept)) && err.includes("--rescue_dir"));
+    assert.deepEqual(names(join(output_dir, kept, "secret")), ["fingerprints.json"]);
+    assert.ok(names(join(output_dir, kept)).includes("log.jsonl"));
+
+    // The next run leaves alone what was kept, and --rescue_dir takes what output_dir doesn't: here it is no folder
+    // any more by the time of saving.
+    const mine = tiny.path("mine");
+    const child = command(
+      settings({ output_dir: mine, rescue_dir: tiny.path("rescue"), num_train_epochs: 30 }),
+    ).spawn();
+    const text = new Response(child.stderr).text();
+    let printed = "";
+    for await (const piece of child.stdout.pipeThrough(new TextDecoderStream())) {
+      if (!/^epoch/m.test(printed) && /^epoch/m.test(printed + piece)) {
+        await Deno.remove(mine, { recursive: true });
+        await Deno.writeTextFile(mine, "");
+      }
+      printed += piece;
+    }
+    assert.equal((await child.status).code, 0, await text);
+    await text;
+    assert.match(printed, /^warning: cannot write .*log\.jsonl: .*; the run goes on without it$/m);
+    assert.match(printed, /^warning: cannot write .*; the results go to .*rescue\/[0-9a-f]{16}$/m);
+    const [hash, ...more] = names(tiny.path("rescue"));
+    assert.deepEqual(more, []);
+    const saved = ["config.json", "final_model", "log.jsonl", "secret"];
+    assert.deepEqual(names(tiny.path("rescue", hash)), saved);
+    assert.equal(
+      (await Deno.readTextFile(tiny.path("rescue", hash, "log.jsonl"))).trim().split("\n").length,
+      30,
+    );
+  },
+);
 
 /** Starts a run that would take hours, sends the signal in its first epochs, and waits for its end. */
 async function stopped(signal: Deno.Signal, values: Values = {}): Promise<{ code: number; err: string }> {
@@ -106,9 +148,9 @@ Deno.test("Ctrl-C, termination and a kill leave nothing half-written", { ignore:
 
   // What a killed run can't remove tells a part from a result by its name, and the next run removes it.
   await stopped("SIGKILL");
-  const [partial, ...others] = names(results);
+  const [lock, partial, ...others] = names(results);
   assert.match(partial, /^\.[0-9a-f]{16}\.partial$/);
-  assert.deepEqual(others, []);
+  assert.deepEqual([lock, ...others], [partial.replace("partial", "lock")]);
   assert.ok(names(join(results, partial)).every((name) => name.includes("log.jsonl")));
 
   // Earlier results of the same configuration outlive an interrupted repetition.
@@ -120,4 +162,9 @@ Deno.test("Ctrl-C, termination and a kill leave nothing half-written", { ignore:
   assert.match(terminated.err, /^interrupted: nothing was saved$/m);
   assert.deepEqual(names(results), [partial.slice(1, 17)]);
   assert.deepEqual(names(earlier), ["mark"]);
+
+  const hungUp = await stopped("SIGHUP", { seed: 2 });
+  assert.equal(hungUp.code, 129);
+  assert.match(hungUp.err, /^interrupted: nothing was saved$/m);
+  assert.deepEqual(names(results), [partial.slice(1, 17)]);
 });

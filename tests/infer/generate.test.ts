@@ -1,5 +1,6 @@
 /** Decoding with a cache: the goldens' texts, and texts that depend on nothing but their own prompt. */
 import assert from "node:assert/strict";
+import { stringifyNonFinite } from "../../engine/io/json_non_finite.ts";
 import { LanguageModel } from "../../engine/language_model.ts";
 import { assertMaxAbs, assertSameBits } from "../compare.ts";
 import { floats, generations, GOLDEN_MODELS, loadGolden } from "../golden.ts";
@@ -94,8 +95,17 @@ Deno.test("generate: stops at the model's own end, at given ids, at a length, an
   assert.deepEqual(await ended.eosIds(), [50, whole[4]]);
   assert.deepEqual(await ended.generate([PROMPTS[5]], { maxNewTokens: 10 }), [until]);
 
+  for (const eos_token_id of [NaN, [1, 1.5], Infinity]) {
+    await Deno.writeTextFile(`${folder.dir}/generation_config.json`, stringifyNonFinite({ eos_token_id }));
+    using wrong = await LanguageModel.load(gpu, folder.dir);
+    await assert.rejects(wrong.eosIds(), {
+      name: "JsonFileError",
+      message: /generation_config\.json: eos_token_id: expected a token id, found (NaN|1\.5|Infinity)$/,
+    });
+  }
+
   using broken = modelFolder(TINY, 34, (name, data) => {
-    if (name === "model.norm.weight") data[0] = NaN;
+    if (name === "model.norm.weight") data.fill(3e38);
   });
   using nothing = await LanguageModel.load(gpu, broken.dir);
   for (const temperature of [0, 1]) {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { configWithDtype, openModelDir, saveModelDir } from "../../engine/io/model_dir.ts";
+import { configWithDtype, openModelDir, saveModelDir, untiedConfig } from "../../engine/io/model_dir.ts";
 import { writeSafetensors } from "../../engine/io/safetensors_writer.ts";
 import { fill, names, someValues, withFolder } from "./support.ts";
 
@@ -218,4 +218,19 @@ Deno.test("a folder that is no model folder is an error that says why", async ()
     await fill(dir, { "config.json": "{}" });
     await assert.rejects(openModelDir(dir), /no weights found/);
   });
+});
+
+Deno.test("config.json says that the head isn't the embedding, and nothing else in it changes", () => {
+  const cases: [string, string][] = [
+    ['{"tie_word_embeddings": true}', '{"tie_word_embeddings": false}'],
+    ['{"a":1.0,"tie_word_embeddings" :null }', '{"a":1.0,"tie_word_embeddings" :false }'],
+    ['{"tie_word_embeddings":false}', '{"tie_word_embeddings":false}'],
+    ['\ufeff{\n  "a": NaN\n}', '\ufeff{\n  "tie_word_embeddings": false,\n  "a": NaN\n}'],
+    ['{"a": 1e-06}', '{"tie_word_embeddings": false, "a": 1e-06}'],
+    [
+      '{"text_config": {"tie_word_embeddings": true}}',
+      '{"tie_word_embeddings": false, "text_config": {"tie_word_embeddings": false}}',
+    ],
+  ];
+  for (const [text, expected] of cases) assert.equal(untiedConfig(text), expected);
 });

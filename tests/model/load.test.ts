@@ -89,6 +89,7 @@ Deno.test("Model.load: tensors that are no parameters are ignored, a tied head's
   const config = { ...TINY, tie_word_embeddings: true };
   using out = folder();
   const weights = randomWeights(TINY, 1);
+  weights.set("lm_head.weight", weights.get("model.embed_tokens.weight")!);
   weights.set("model.layers.0.self_attn.rotary_emb.inv_freq", { shape: [3], data: new Float32Array(3) });
   Deno.writeTextFileSync(join(out.dir, "config.json"), JSON.stringify(config));
   Deno.writeFileSync(join(out.dir, "model.safetensors"), encodeSafetensors(weights));
@@ -105,7 +106,7 @@ Deno.test("Model.load: a config that isn't supported, and a folder without weigh
   const { allocatedBytes } = gpu.memory;
   Deno.writeTextFileSync(
     path,
-    JSON.stringify({ ...TINY, rope_scaling: { rope_type: "dynamic", factor: 2 } }),
+    JSON.stringify({ ...TINY, rope_scaling: { rope_type: "axial", factor: 2 } }),
   );
   await assert.rejects(LanguageModel.load(gpu, out.dir), {
     name: "ConfigError",

@@ -130,6 +130,9 @@ Deno.test("modelSpec: every field that is missing, wrong or not supported is nam
   const wrong: [string, Fields, RegExp][] = [
     ["llama", { hidden_size: "24" }, /expected a number/],
     ["llama", { hidden_size: 0 }, /more than 0/],
+    ["llama", { hidden_size: NaN }, /is NaN, expected a number/],
+    ["llama", { num_hidden_layers: -Infinity }, /is -Infinity, expected a number/],
+    ["llama", { attention_bias: NaN }, /is NaN, expected true or false/],
     ["llama", { hidden_size: 24.5 }, /whole number/],
     ["llama", { num_hidden_layers: -1 }, /more than 0/],
     ["llama", { num_key_value_heads: 3 }, /3, which does not divide 32 attention heads/],
@@ -216,4 +219,58 @@ Deno.test("modelSpec: sizes that no model has are refused by name, at once", () 
   assert.throws(() => of("mistral", { sliding_window: 1e15 }), /"sliding_window" is .*, expected at most/);
   const message = /config\.json: "layer_types" is "x{56}\.\.\., expected a list$/;
   assert.throws(() => of("qwen3", { layer_types: "x".repeat(1e6) }), message);
+});
+
+Deno.test("modelSpec: fields that change nothing may say anything", () => {
+  // Of config.json of Llama 3.2, Qwen 2.5 and 3, Gemma 2 and 3, Pythia, Phi 2 to 4, and of tools that save folders.
+  const harmless: Fields = {
+    _name_or_path: "x",
+    _sliding_window_pattern: 6,
+    architectures: null,
+    attention_dropout: NaN,
+    auto_map: { AutoConfig: "configuration.Config" },
+    bos_token_id: null,
+    cache_implementation: "hybrid",
+    classifier_dropout: 0.1,
+    dtype: "bfloat16",
+    embd_pdrop: 0.5,
+    eos_token_id: [1, 106],
+    hidden_dropout: 0.5,
+    initializer_range: Infinity,
+    max_window_layers: 28,
+    pretraining_tp: 2,
+    resid_pdrop: 0.5,
+    sliding_window_size: 4096,
+    torch_dtype: "float32",
+    transformers_version: "5.18.0",
+    unsloth_fixed: true,
+    use_cache: false,
+    use_sliding_window: false,
+  };
+  for (
+    const family of [
+      "llama",
+      "mistral",
+      "qwen2",
+      "qwen3",
+      "gemma",
+      "gemma2",
+      "gemma3_text",
+      "gpt_neox",
+      "phi",
+      "phi3",
+    ]
+  ) assert.deepEqual(of(family, harmless), of(family), family);
+});
+
+Deno.test("modelSpec: Pythia as Transformers 5 saves it, with other families' names beside", () => {
+  const rope_parameters = { rope_type: "default", rope_theta: 77, partial_rotary_factor: 0.5 };
+  const expected = of("gpt_neox", { rotary_emb_base: 77, rotary_pct: 0.5 });
+  const older = { rotary_emb_base: 77, rotary_pct: 0.5, rope_theta: 77, partial_rotary_factor: 0.5 };
+  for (const beside of [{}, older, { rope_theta: 77 }]) {
+    assert.deepEqual(of("gpt_neox", { rope_parameters, ...beside }), expected);
+  }
+  for (const [field, value] of [["rotary_emb_base", 78], ["rope_theta", 78], ["rotary_pct", 0.25]] as const) {
+    assert.throws(() => of("gpt_neox", { rope_parameters, [field]: value }), { name: "ConfigError", field });
+  }
 });

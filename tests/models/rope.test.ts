@@ -49,6 +49,7 @@ Deno.test("ropeSpec: every kind of scaling against the reference", () => {
       assertLikeReference(theta, rotary, { rope_type: "default" });
       assertLikeReference(theta, rotary, { rope_type: "linear", factor: 4 });
       assertLikeReference(theta, rotary, { type: "linear", factor: 2.5 });
+      assertLikeReference(theta, rotary, { type: "dynamic", factor: 2.5 });
       assertLikeReference(theta, rotary, LLAMA3);
       const yarn = { type: "yarn", factor: 2, original_max_position_embeddings: 32768 };
       assertLikeReference(theta, rotary, yarn);
@@ -153,7 +154,7 @@ Deno.test("layerTypeRope: one embedding a layer type, in both ways of writing", 
   const sliding_attention = { rope_type: "default", rope_theta: 3 };
   assert.deepEqual(of({ rope_parameters: { full_attention, sliding_attention } }), [scaled, theta(3)]);
   assert.throws(() => of({ rope_parameters: { rope_theta: 5 } }), { field: "rope_parameters.rope_theta" });
-  assert.throws(() => of({ rope_parameters: { full_attention: { rope_type: "dynamic" } } }), {
+  assert.throws(() => of({ rope_parameters: { full_attention: { rope_type: "axial" } } }), {
     field: "rope_parameters.full_attention.rope_type",
   });
 });
@@ -162,7 +163,12 @@ Deno.test("ropeSpec: errors name the field with its path", () => {
   const yarn = { type: "yarn", factor: 4 };
   const wrong: [string, Fields][] = [
     ["rope_scaling.type", { rope_scaling: { type: "mrope", factor: 4 } }],
-    ["rope_scaling.rope_type", { rope_scaling: { rope_type: "dynamic", factor: 4 } }],
+    ["rope_scaling.rope_type", { rope_scaling: { rope_type: "ntk", factor: 4 } }],
+    ["rope_scaling.factor", { rope_scaling: { rope_type: "dynamic" } }],
+    ["rope_scaling.factor", { rope_scaling: { rope_type: "dynamic", factor: NaN } }],
+    ["rope_theta", { rope_theta: Infinity }],
+    ["rope_theta", { rope_theta: 7, rope_parameters: { rope_theta: 8 } }],
+    ["rope_scaling.full_attention", { rope_scaling: { full_attention: { rope_type: "default" } } }],
     ["rope_parameters.rope_type", { rope_parameters: { rope_type: "axial" } }],
     ["rope_scaling.factor", { rope_scaling: { type: "linear" } }],
     ["rope_scaling.factor", { rope_scaling: { ...LLAMA3, factor: 0 } }],
@@ -199,4 +205,46 @@ Deno.test("ropeSpec: errors name the field with its path", () => {
   for (const [field, config] of wrong) {
     assert.throws(() => rope(config, 8), { name: "ConfigError", field }, JSON.stringify(config));
   }
+});
+
+Deno.test("ropeSpec: dynamic scaling says up to which length its frequencies are right", () => {
+  const { most } = rope({ rope_scaling: { rope_type: "dynamic", factor: 2 } }, 8);
+  assert.deepEqual(most, { tokens: MAX_POSITIONS, kind: "dynamic" });
+  for (const rope_scaling of [null, LLAMA3, { type: "linear", factor: 2 }]) {
+    assert.equal(rope({ rope_scaling }, 8).most, undefined);
+  }
+});
+
+Deno.test("ropeSpec: newer fields beside older ones that say the same, and that don't", () => {
+  const linear = { type: "linear", factor: 4 };
+  const rope_parameters = { rope_type: "linear", factor: 4, rope_theta: 77 };
+  const expected = rope({ rope_theta: 77, rope_scaling: linear }, 8);
+  for (
+    const older of [
+      { rope_theta: 77 },
+      { rope_theta: 77, rope_scaling: linear },
+      { rope_theta: 77, rope_scaling: { rope_type: "linear", ...linear } },
+      { rope_scaling: { ...linear, rope_theta: 77 } },
+      { rope_theta: 77, rope_scaling: null },
+    ]
+  ) assert.deepEqual(rope({ rope_parameters, ...older }, 8), expected, JSON.stringify(older));
+  const wrong: [field: string, older: Fields, message: RegExp][] = [
+    ["rope_theta", { rope_theta: 78 }, /is 78, which contradicts "rope_parameters.rope_theta", 77/],
+    [
+      "rope_scaling",
+      { rope_theta: 77, rope_scaling: { ...linear, factor: 2 } },
+      /"factor":2.*contradicts "rope_par/,
+    ],
+    ["rope_scaling", { rope_theta: 77, rope_scaling: { rope_type: "default" } }, /contradicts/],
+    ["rope_scaling", { rope_theta: 77, rope_scaling: { type: "dynamic", factor: 4 } }, /contradicts/],
+    // With an older version's default of 10000.
+    ["rope_scaling", { rope_scaling: linear }, /contradicts/],
+  ];
+  for (const [field, older, message] of wrong) {
+    assert.throws(() => rope({ rope_parameters, ...older }, 8), { name: "ConfigError", field, message });
+  }
+  const parts = { fractionField: "rotary_pct", fraction: 0.25 };
+  const half = { rope_theta: 5, partial_rotary_factor: 0.5 };
+  assert.equal(rope({ rope_parameters: half, rotary_pct: 0.5 }, 16, parts).frequencies.length, 4);
+  assert.throws(() => rope({ rope_parameters: half, rotary_pct: 1 }, 16, parts), { field: "rotary_pct" });
 });

@@ -46,6 +46,17 @@ export const VARIANTS: Record<string, Record<string, unknown>> = {
     rope_theta: undefined,
     rope_parameters: { rope_type: "linear", factor: 2, rope_theta: 77 },
   },
+  "llama with both kinds of rope fields": {
+    ...SIZES,
+    model_type: "llama",
+    rope_scaling: { type: "linear", factor: 2 },
+    rope_parameters: { rope_type: "linear", factor: 2, rope_theta: 50 },
+  },
+  "llama with dynamic rope": {
+    ...SIZES,
+    model_type: "llama",
+    rope_scaling: { type: "dynamic", factor: 4 },
+  },
   "llama with yarn": { ...SIZES, model_type: "llama", head_dim: 32, rope_scaling: YARN },
   "mistral with a window": { ...SIZES, model_type: "mistral", sliding_window: 3, tie_word_embeddings: true },
   "qwen2 with windows from a block on": {
@@ -85,6 +96,7 @@ export const VARIANTS: Record<string, Record<string, unknown>> = {
     ...GEMMA3,
     layer_types: ["full_attention", "sliding_attention", "full_attention"],
     final_logit_softcapping: 2.5,
+    rope_theta: undefined,
     rope_parameters: {
       full_attention: { rope_type: "default", rope_theta: 500 },
       sliding_attention: { rope_type: "default", rope_theta: 20 },

@@ -38,6 +38,13 @@ export function ropeOf({ theta, rotary, scaling, positions, originalPositions }:
         Math.sqrt(1 + Math.max(0, Math.log(factor)) / Math.log(originalPositions)),
     };
   }
+  if (kind === "dynamic") {
+    // NTK-aware: the base for sequences of `length` tokens, which is the plain one up to `positions`.
+    const [factor, length, pairs] = [scaling!.factor as number, positions, exponents.length];
+    const stretch = factor * length / positions - (factor - 1);
+    const base = pairs === 1 ? theta : theta * stretch ** (2 * pairs / (2 * pairs - 2));
+    return { frequencies: Float64Array.from(exponents, (e) => 1 / base ** e), scale: 1 };
+  }
   if (kind === "yarn") return yarn(exponents, theta, scaling as unknown as Yarn, originalPositions);
   return { frequencies: inverseFrequencies(rotary, theta, scaling as RopeScaling | null), scale: 1 };
 }

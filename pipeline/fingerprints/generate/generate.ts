@@ -9,6 +9,7 @@ import type { ModelSource } from "../../hub/model_source.ts";
 import { Texts } from "./candidate.ts";
 import { FingerprintsExistError, GenerateFileError, NotEnoughFingerprintsError } from "./errors.ts";
 import { Journal } from "./journal.ts";
+import { isFinished, removeLeftovers, removeTemporaries } from "./leftovers.ts";
 import { Maker } from "./maker.ts";
 import { fill, Progress } from "./progress.ts";
 import { type RunFacts, runFacts, toEntry } from "./entry.ts";
@@ -30,6 +31,8 @@ export type GenerateEvent =
   /** A stopped run goes on after so many fingerprints. */
   | { type: "resumed"; count: number; attempts: number }
   | { type: "gpu"; name: string; isSoftware: boolean }
+  /** Tensors of a checkpoint that its model doesn't use. */
+  | { type: "unused"; tensors: string[] }
   /** After each batch. */
   | { type: "progress"; count: number; wanted: number; attempts: number };
 
@@ -75,7 +78,11 @@ export async function generateFingerprints(
   const path = resolve(baseDir, resolved.output_file_path);
   await attempt(path, () => Deno.mkdir(dirname(path), { recursive: true }));
   using journal = await Journal.open(path);
-  await refuseExisting(path, resolved.force || await journal.replaces());
+  await removeTemporaries(path);
+  await removeLeftovers(dirname(path), path);
+  // Killed between the file's end and the journal's: the same run goes on to the same end.
+  const isLeft = !resolved.force && await isFinished(path);
+  await refuseExisting(path, isLeft || resolved.force || await journal.replaces());
   const keys = resolved.keys_path === null ? undefined : await readKeys(resolve(baseDir, resolved.keys_path));
   const wanted = resolved.num_fingerprints ?? keys?.texts.length ?? DEFAULT_COUNT;
   const settings: GenerateSettings = { ...resolved, num_fingerprints: wanted };
@@ -89,7 +96,12 @@ export async function generateFingerprints(
   emit({ type: "settings", settings, path });
   const secret = await openSecret(`${path}.secret`, settings.seed, settings.force);
   const facts = await runFacts(settings, sources, secret, keys?.sha256, hooks.modelHashes);
-  const batches = await journal.begin(facts.identity, settings.force);
+  const batches = await journal.begin(facts.identity, settings.force).catch(async (error) => {
+    if (!isLeft || !(error instanceof GenerateFileError)) throw error;
+    // Another run's, which has all that it needs.
+    await journal.remove();
+    throw new FingerprintsExistError(path);
+  });
   const limit = responseLimit(settings.max_response_share, wanted);
   const progress = new Progress(wanted, sources.prompts, { limit, ownKeys: keys?.texts });
   for (const batch of batches) progress.replay(batch);
@@ -134,7 +146,12 @@ async function make({ settings, sources, secret, facts, progress, journal, hooks
   const gpu = hooks.gpu ?? await openGpu({ webgpu: settings.webgpu });
   try {
     emit({ type: "gpu", name: gpu.name, isSoftware: gpu.isSoftware });
-    const load = (dir: string) => LanguageModel.load(gpu, dir, { dtype: settings.dtype, master: "none" });
+    const load = async (dir: string) => {
+      const model = await LanguageModel.load(gpu, dir, { dtype: settings.dtype, master: "none" });
+      const unused = model.unusedTensors();
+      if (unused.length) emit({ type: "unused", tensors: unused });
+      return model;
+    };
     using models = new DisposableStack();
     const base = models.use(await load(sources.base.dir));
     const { writer } = sources;

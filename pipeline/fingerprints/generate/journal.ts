@@ -9,7 +9,9 @@ import { withFileSizeSignal } from "../../../engine/io/file_size_signal.ts";
 import { JsonFileError, type JsonOptions, parseJson, readJsonBytes } from "../../../engine/io/json.ts";
 import { FileReadError, regularFile } from "../../../engine/io/read_file.ts";
 import type { WrittenFingerprint } from "../file.ts";
+import { FileLock, LockedError, ownerText } from "../../../engine/io/lock.ts";
 import { GenerateFileError } from "./errors.ts";
+import { generateLockPath } from "./leftovers.ts";
 
 /** A batch of attempts. */
 export interface Batch {
@@ -41,7 +43,12 @@ function journalPath(path: string): string {
 export class Journal implements Disposable {
   #bytes: number;
 
-  private constructor(readonly path: string, readonly file: Deno.FsFile, bytes: number) {
+  private constructor(
+    readonly path: string,
+    readonly file: Deno.FsFile,
+    readonly lock: FileLock,
+    bytes: number,
+  ) {
     this.#bytes = bytes;
   }
 
@@ -54,16 +61,24 @@ export class Journal implements Disposable {
   static async open(outputPath: string): Promise<Journal> {
     const path = journalPath(outputPath);
     await refuseIrregular(path);
-    const options = { read: true, write: true, create: true, mode: 0o600 };
-    const file = await attempt(path, () => Deno.open(path, options));
-    try {
-      if (!await attempt(path, () => file.tryLock(true)) || !await isSame(path, file)) {
-        throw new GenerateFileError(path, "another process is making these fingerprints");
+    const lock = await FileLock.take(generateLockPath(outputPath)).catch((error) => {
+      // The user named a file, and knows of no lock.
+      if (error instanceof FileWriteError) {
+        throw new FileWriteError(path, error.reason, error.code, { cause: error });
       }
+      if (!(error instanceof LockedError)) throw error;
+      const reason = `another process is making these fingerprints: ${ownerText(error.owner)}`;
+      throw new GenerateFileError(path, reason, { cause: error });
+    });
+    let file: Deno.FsFile | undefined;
+    try {
+      const options = { read: true, write: true, create: true, mode: 0o600 };
+      file = await attempt(path, () => Deno.open(path, options));
       if (Deno.build.os !== "windows") await attempt(path, () => Deno.chmod(path, 0o600));
-      return new Journal(path, file, (await file.stat()).size);
+      return new Journal(path, file, lock, (await file.stat()).size);
     } catch (error) {
-      file.close();
+      file?.close();
+      lock[Symbol.dispose]();
       throw error;
     }
   }
@@ -113,12 +128,12 @@ export class Journal implements Disposable {
 
   [Symbol.dispose](): void {
     this.file.close();
-    if (this.#bytes > 0) return;
     try {
-      Deno.removeSync(this.path);
+      if (this.#bytes === 0) Deno.removeSync(this.path);
     } catch {
-      // An empty file is left; the next run takes it.
+      // It is removed already, or an empty file is left; the next run takes it.
     }
+    this.lock[Symbol.dispose]();
   }
 }
 
@@ -184,11 +199,4 @@ async function refuseIrregular(path: string): Promise<void> {
     if (cause instanceof FileReadError) throw new GenerateFileError(path, cause.reason, { cause });
     if (!(cause instanceof Deno.errors.NotFound)) throw cause;
   }
-}
-
-/** Whether an open file is still the one at a path. */
-async function isSame(path: string, file: Deno.FsFile): Promise<boolean> {
-  if (Deno.build.os === "windows") return true;
-  const [there, open] = await Promise.all([Deno.stat(path).catch(() => undefined), file.stat()]);
-  return there?.ino === open.ino && there?.dev === open.dev;
 }

@@ -62,6 +62,28 @@ Deno.test("fingerprint file: effective key, probabilities, several responses, un
   }]);
 });
 
+Deno.test("fingerprint file: NaN and infinity as Python writes them, in fields that aren't needed, and back", async () => {
+  const text = '[{"key":"a key","response":" x","response_prob":NaN,"more":[Infinity,{"least":-Infinity}]}]';
+  const { entries } = await read(text);
+  const extra = { response_prob: NaN, more: [Infinity, { least: -Infinity }] };
+  assert.deepEqual(entries, [{ key: "a key", responses: [" x"], extra }]);
+  await inFolder(async (dir) => {
+    const path = `${dir}/again.json`;
+    const [{ key, responses: [response] }] = entries;
+    await writeFingerprintFile(path, [{ key, response, key_ids: [1], response_ids: [2], ...extra }]);
+    assert.deepEqual((await readFingerprintFile(path)).entries[0].extra, extra);
+  });
+  for (
+    const [field, entry] of [
+      ["key", '{"key":NaN}'],
+      ["response", '{"key":"a","response":NaN}'],
+      ["key_ids", '{"key":"a","key_ids":[1,Infinity]}'],
+    ]
+  ) {
+    await assert.rejects(read(`[${entry}]`), { name: "FingerprintFileError", entry: 0, field });
+  }
+});
+
 Deno.test("fingerprint file: ids, flat and per response", async () => {
   const { entries } = await read(
     '[{"key":"k","response":"r","key_ids":[1,2],"response_ids":[3]},' +

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { writeSafetensors } from "../../../engine/io/safetensors_writer.ts";
-import { Checkpoint, elementsOf } from "../../../engine/io/safetensors.ts";
+import { Checkpoint } from "../../../engine/io/safetensors.ts";
 import { FingerprintFileError } from "../../../pipeline/fingerprints/file.ts";
 import { check } from "../../../pipeline/measure/check.ts";
+import { checkText } from "../../../pipeline/report/report.ts";
 import { type CheckConfig, checkConfigSchema, savedSchema } from "../../../pipeline/settings/check.ts";
 import { SettingsError } from "../../../pipeline/settings/parse.ts";
 import { Tokenizer } from "../../../pipeline/tokenizer/tokenizer.ts";
@@ -12,20 +13,28 @@ import { sharedGpu } from "../../gpu_device.ts";
 
 const gpu = await sharedGpu();
 
-Deno.test("a model of NaN answers nothing, and the rows say so", async () => {
-  using tiny = await TinyModel.create({ count: 3 });
-  const model_path = tiny.path("nan");
+/** A copy of a tiny model with every number of one tensor the same. */
+async function filled(tiny: TinyModel, tensor: string, value: number): Promise<string> {
+  const model_path = tiny.path(String(value));
   await tiny.writeModel(model_path);
-  {
-    using source = await Checkpoint.open(tiny.model);
-    const tensors = [...source.tensors.values()].map(({ name, shape }) => ({
+  using source = await Checkpoint.open(tiny.model);
+  const tensors = [];
+  for (const { name, shape } of source.tensors.values()) {
+    const values = new Float32Array(await source.read(name));
+    tensors.push({
       name,
       shape,
       dtype: "F32" as const,
-      values: new Float32Array(elementsOf(shape)).fill(NaN),
-    }));
-    await writeSafetensors(join(model_path, "model.safetensors"), tensors);
+      values: name === tensor ? values.fill(value) : values,
+    });
   }
+  await writeSafetensors(join(model_path, "model.safetensors"), tensors);
+  return model_path;
+}
+
+Deno.test("a model whose logits overflow answers nothing, and result, text and rows say so", async () => {
+  using tiny = await TinyModel.create({ count: 3 });
+  const model_path = await filled(tiny, "model.norm.weight", 3e38);
   const dropped: unknown[] = [];
   const result = await check(
     { model_path, fingerprints_file_path: tiny.fingerprints, verbose: true },
@@ -33,8 +42,40 @@ Deno.test("a model of NaN answers nothing, and the rows say so", async () => {
   );
   assert.deepEqual(dropped, [{ repeats: 0, conflicts: [], unusable: [], cut: 0, shortened: 0 }]);
   assert.deepEqual([result.success_rate, result.fractional_accuracy, result.questions], [0, 0, 3]);
+  assert.equal(result.nan_questions, 3);
+  assert.match(checkText(result), /^warning: the model's logits are NaN in 3 of 3 questions/m);
   for (const row of result.rows!) assert.deepEqual([row.got, row.exact, row.fractional], ["", false, 0]);
   assert.deepEqual([gpu.memory.allocatedBytes, "rows" in result], [0, true]);
+});
+
+Deno.test("a model with weights that aren't finite has no success rate", async () => {
+  using tiny = await TinyModel.create({ count: 3 });
+  for (const value of [NaN, Infinity]) {
+    const model_path = await filled(tiny, "model.norm.weight", value);
+    await assert.rejects(check({ model_path, fingerprints_file_path: tiny.fingerprints }, { gpu }), {
+      name: "NonFiniteWeightsError",
+      message: new RegExp(
+        `^${model_path}/model.safetensors: tensor "model.norm.weight" holds ${value} at`,
+      ),
+    });
+  }
+});
+
+Deno.test("tensors that the model doesn't use are in the result and in the text", async () => {
+  using tiny = await TinyModel.create({ count: 2 });
+  const model_path = tiny.path("more");
+  const more = Array.from({ length: 7 }, (_, i) => `mtp.${i}.weight`);
+  await tiny.writeModel(model_path, {}, undefined, Object.fromEntries(more.map((name) => [name, 8])));
+  const ask = (model_path: string) =>
+    check({ model_path, fingerprints_file_path: tiny.fingerprints }, { gpu });
+  const result = await ask(model_path);
+  assert.deepEqual(result.unused_tensors, more);
+  assert.match(
+    checkText(result),
+    /^warning: the checkpoint has 7 tensors .*: mtp\.0\.weight, .*, mtp\.4\.weight, …$/m,
+  );
+  const { unused_tensors, ...rest } = result;
+  assert.deepEqual([unused_tensors!.length, rest], [7, await ask(tiny.model)]);
 });
 
 Deno.test("longer responses: fractional accuracy counts positions, and any accepted response is right", async () => {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { availableMemory } from "../../../pipeline/run/host_memory.ts";
+import { availableMemory, GROUP_MEMORY_VARIABLE, groupMemory } from "../../../pipeline/run/host_memory.ts";
 
 const MiB = 2 ** 20;
 const reader = (files: Record<string, string>) => (path: string): string | undefined => files[path];
@@ -73,4 +73,15 @@ Deno.test("memory of the host: cgroup v1, on the host and in a container that se
 Deno.test("memory of the host: the real files of this machine can be read", () => {
   const found = availableMemory();
   assert.ok(found > 0 && found < 2 * system, `${found} of ${system}`);
+});
+
+Deno.test("memory of the host: a process that may not read control groups is told what they leave", () => {
+  const told = (text?: string) =>
+    availableMemory(reader({}), (name) => name === GROUP_MEMORY_VARIABLE ? text : "1");
+  assert.equal(told(`${50 * MiB}`), 50 * MiB);
+  assert.equal(told("0"), 0);
+  for (const text of [undefined, "", "many", "-1", "1e3", `${2 ** 60}`]) {
+    assert.ok(told(text) > 0.5 * system, text);
+  }
+  assert.equal(groupMemory(reader({})), Infinity);
 });

@@ -104,10 +104,11 @@ Deno.test("a dry run without weights goes by config.json and the lengths that th
 
 Deno.test("what doesn't fit is refused before a weight is read", async () => {
   using tiny = await TinyModel.create({ count: 4 });
-  // Weights that end after their header: reading any would fail.
+  // Every weight is NaN: loading any would fail.
   const file = join(tiny.model, "model.safetensors");
   const bytes = await Deno.readFile(file);
-  await Deno.writeFile(file, bytes.subarray(0, 8 + new DataView(bytes.buffer).getUint32(0, true)));
+  bytes.fill(0xff, 8 + new DataView(bytes.buffer).getUint32(0, true));
+  await Deno.writeFile(file, bytes);
   const output_dir = tiny.path("results");
   const given = { ...quick, model_path: tiny.model, output_dir };
   const events: string[] = [];
@@ -118,9 +119,11 @@ Deno.test("what doesn't fit is refused before a weight is read", async () => {
       name: "OutOfMemoryError",
       message: /^training needs at least /,
     });
-    await assert.rejects(finetune(config, { gpu, onEvent }), { name: "SafetensorsError" });
   }
   assert.deepEqual(new Set(events), new Set(["gpu"]));
+  assert.deepEqual(names(output_dir), []);
+  const config = { ...given, fingerprints_file_path: tiny.fingerprints };
+  await assert.rejects(finetune(config, { gpu }), { name: "NonFiniteWeightsError" });
   assert.deepEqual(names(output_dir), []);
 });
 
@@ -196,4 +199,30 @@ Deno.test("a run that makes its own fingerprints has one name before and after, 
     name: "RangeError",
     message: /expected the 3 fingerprints .*, found the 2 that it gave: --fingerprints_file_path/,
   });
+});
+
+Deno.test("weights that the last step broke are divergence; those that overflow before it are the model's", async () => {
+  using tiny = await TinyModel.create({ count: 4 });
+  const output_dir = tiny.path("results");
+  const config = { ...quick, fingerprints_file_path: tiny.fingerprints, output_dir };
+  const run = (more: FinetuneConfig) => finetune({ ...config, model_path: tiny.model, ...more }, { gpu });
+  // An update of a third more than f32 holds.
+  await assert.rejects(run({ learning_rate: 5e38 }), {
+    name: "DivergedError",
+    message:
+      /holds -?Infinity at element \d+.*: the last step broke its weights\. Nothing was saved; a lower learning rate/,
+  });
+  const file = join(tiny.model, "model.safetensors");
+  const bytes = await Deno.readFile(file);
+  {
+    using checkpoint = await Checkpoint.openFile(file);
+    const { begin, end } = checkpoint.tensors.get("model.norm.weight")!;
+    for (let at = begin; at < end; at += 4) new DataView(bytes.buffer).setFloat32(at, 3e38, true);
+  }
+  await Deno.writeFile(file, bytes);
+  await assert.rejects(run({}), {
+    name: "RangeError",
+    message: /loss is NaN before training.*they overflow$/,
+  });
+  assert.deepEqual(names(output_dir), []);
 });

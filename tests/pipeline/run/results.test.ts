@@ -3,7 +3,12 @@ import { join } from "node:path";
 import { type FinetuneConfig, resolveSettings } from "../../../pipeline/settings/finetune.ts";
 import { findResults } from "../../../pipeline/measure/found_results.ts";
 import { identifyModel, runHash } from "../../../pipeline/run/identity.ts";
-import { ResultsError, ResultsExistError, ResultsWriter } from "../../../pipeline/run/results.ts";
+import {
+  ResultsError,
+  ResultsExistError,
+  ResultsLockedError,
+  ResultsWriter,
+} from "../../../pipeline/run/results.ts";
 import { TinyModel } from "../../cli/tiny_model.ts";
 import { names, withFolder } from "../../io/support.ts";
 
@@ -55,8 +60,15 @@ Deno.test("results appear at once by commit, not at all by discard", async () =>
     await writer.writeConfig({ settings: { seed: 1 }, fingerprintsSha256: "s" });
     await writer.writeLog([{ epoch: 1 }, { epoch: 2 }]);
     await writer.writeSecrets([{ key: "k", response: "r", key_ids: [1], response_ids: [2] }]);
-    assert.deepEqual(await names(out), [".h.partial"]);
+    assert.deepEqual(await names(out), [".h.lock", ".h.partial"]);
+    await assert.rejects(ResultsWriter.open(out, "h", true), (error) => {
+      assert.ok(error instanceof ResultsLockedError && error instanceof ResultsError);
+      assert.equal(error.owner?.pid, Deno.pid);
+      assert.match(error.message, /b\/h is being made by this very process \d+/);
+      return true;
+    });
     await writer.commit();
+    writer[Symbol.dispose]();
     assert.deepEqual(await names(out), ["h"]);
     assert.equal(await Deno.readTextFile(join(out, "h", "log.jsonl")), '{"epoch":1}\n{"epoch":2}\n');
     if (Deno.build.os !== "windows") {
@@ -78,10 +90,12 @@ Deno.test("results appear at once by commit, not at all by discard", async () =>
     const repeated = await ResultsWriter.open(out, "h", true);
     await repeated.writeLog([]);
     await repeated.discard();
+    repeated[Symbol.dispose]();
     assert.deepEqual(await names(join(out, "h")), ["config.json", "final_model", "log.jsonl", "secret"]);
     const again = await ResultsWriter.open(out, "h", true);
     await again.writeLog([]);
     await again.commit();
+    again[Symbol.dispose]();
     assert.deepEqual(await names(out), ["h"]);
     assert.deepEqual(await names(join(out, "h")), ["log.jsonl"]);
   });
@@ -90,7 +104,7 @@ Deno.test("results appear at once by commit, not at all by discard", async () =>
 Deno.test("what a killed run left is cleared, and a folder that can't be made is an error", async () => {
   await withFolder(async (dir) => {
     await Deno.mkdir(join(dir, ".h.partial", "secret"), { recursive: true });
-    const writer = await ResultsWriter.open(dir, "h", false);
+    using writer = await ResultsWriter.open(dir, "h", false);
     assert.deepEqual(await names(join(dir, ".h.partial")), []);
     await writer.discard();
     await Deno.writeTextFile(join(dir, "file"), "");

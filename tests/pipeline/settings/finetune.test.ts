@@ -40,6 +40,7 @@ Deno.test("nothing given is the recipe anchored with the defaults", () => {
     dtype: "auto",
     master: "f32",
     recompute: "auto",
+    rescue_dir: null,
     webgpu: "deno",
     matrix: "f32",
     benign_data_file_path: null,

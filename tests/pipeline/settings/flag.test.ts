@@ -92,6 +92,7 @@ Deno.test("what doesn't count for a run's hash is declared with the flag", () =>
     "output_dir",
     "profile",
     "recompute",
+    "rescue_dir",
     "webgpu",
   ]);
   assert.deepEqual(Object.keys(finetuneFlags).sort(), Object.keys(resolveSettings({})).sort());

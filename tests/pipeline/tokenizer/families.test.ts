@@ -3,7 +3,8 @@
  * by hand.
  */
 import assert from "node:assert/strict";
-import { type Tokenizer, UntokenizableError } from "../../../pipeline/tokenizer/tokenizer.ts";
+import { join } from "node:path";
+import { Tokenizer, UntokenizableError } from "../../../pipeline/tokenizer/tokenizer.ts";
 import {
   added,
   LLAMA3_WORDS,
@@ -13,6 +14,7 @@ import {
   tinyByteLevel,
   tinySentencePiece,
   tinyUnigram,
+  tokenizerFolder,
 } from "./fixtures.ts";
 
 const split = (Regex: string) => ({
@@ -220,6 +222,22 @@ Deno.test("unigram: a byte without a token makes the whole unknown stretch one u
   assert.deepEqual(off.encode("aé"), [6, 0]);
   const noUnknown = await loadFixture(tinyUnigram(PIECES, {}, { unk_id: null }));
   assert.throws(() => noUnknown.encode("aé"), UntokenizableError);
+});
+
+Deno.test("unigram: a score that isn't finite is named, in JSON as Python writes it", async () => {
+  using folder = tokenizerFolder(tinyUnigram([...PIECES, ["aa", -0.8125]], {}));
+  const path = join(folder.dir, "tokenizer.json");
+  const text = await Deno.readTextFile(path);
+  for (const score of ["NaN", "-Infinity"]) {
+    await Deno.writeTextFile(path, text.replace("-0.8125", score));
+    await assert.rejects(Tokenizer.load(folder.dir), {
+      name: "TokenizerError",
+      message: new RegExp(`vocab\\[${PIECES.length + 3}\\]: expected a finite score, found ${score}$`),
+    });
+  }
+  // Beside what is needed it may stand.
+  await Deno.writeTextFile(path, text.replace(/^\{/, '{"note":NaN,'));
+  assert.deepEqual((await Tokenizer.load(folder.dir)).encode("aa").length, 2);
 });
 
 Deno.test("unigram: pieces don't cross words, and equal splits keep the longer last piece", async () => {

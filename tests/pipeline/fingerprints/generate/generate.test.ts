@@ -161,6 +161,37 @@ Deno.test("a stopped run goes on where it was, with the bytes of an unbroken one
   assert.equal(text("stopped.json.secret"), text("whole.json.secret"));
 });
 
+Deno.test("a run that was killed at its very end goes on to that end; its journal is nobody's afterwards", async () => {
+  const config = { fingerprint_generation_strategy: "english", response_length: 5, batch_size: 5 } as const;
+  const journal = join(dir, "ended.json.partial");
+  let kept = "";
+  const onEvent = ({ type }: GenerateEvent) =>
+    void (type === "progress" && (kept = Deno.readTextFileSync(journal)));
+  await make("ended.json", config, { onEvent });
+  const whole = text("ended.json");
+  const temporary = join(dir, ".ended.json.99999-0.tmp");
+  for (
+    const [asked, refusal] of [[config, undefined], [
+      { ...config, temperature: 0.9 },
+      /is there already/,
+    ]] as const
+  ) {
+    Deno.writeTextFileSync(journal, kept);
+    Deno.writeTextFileSync(temporary, whole.slice(0, 50));
+    if (refusal) await assert.rejects(make("ended.json", asked), refusal);
+    else await make("ended.json", asked);
+    assert.equal(text("ended.json"), whole);
+    assert.deepEqual(names(dir).filter((name) => name.includes("ended")), [
+      "ended.json",
+      "ended.json.secret",
+    ]);
+  }
+  // A run of another file finds what that one left.
+  Deno.writeTextFileSync(journal, kept);
+  await make("another.json", config);
+  assert.deepEqual(names(dir).filter((name) => name.includes("ended")), ["ended.json", "ended.json.secret"]);
+});
+
 Deno.test("a finished file is replaced only by force, and stays until the new one is whole", async () => {
   const config = {
     fingerprint_generation_strategy: "random_word",
