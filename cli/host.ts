@@ -30,11 +30,6 @@ export type FromWatch = { type: "ready" } | { type: "stop"; code: number } | { t
 /** What it is told. */
 export type ToWatch = { type: "here" } | { type: "work"; left: string; isOrderly: boolean };
 
-/** How long a process may go on after a signal that has nothing to end in order. */
-export const GRACE_MS = 800;
-/** How long one that has may leave the worker without an answer; it waits for a GPU. A further signal ends it at once. */
-export const PATIENCE_MS = 10_000;
-
 let watch: Worker | undefined;
 
 /**

@@ -50,7 +50,7 @@ export class PermissionsError extends Error {
 }
 
 /** What a run reads of Whorl itself: not results that lie in its folder. */
-const OWN_FOLDERS = ["assets", "engine", "pipeline", "shaders"];
+const OWN_FOLDERS = ["assets", "engine", "pipeline", "shaders", "cli/watch_signals.ts"];
 
 /** Commander's, and the command line's own. */
 const VARIABLES = [

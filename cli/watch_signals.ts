@@ -4,7 +4,12 @@
  * @module
  */
 
-import { type FromWatch, GRACE_MS, PATIENCE_MS, type ToWatch } from "./host.ts";
+import type { FromWatch, ToWatch } from "./host.ts";
+
+/** How long a process may go on after a signal that has nothing to end in order. */
+const GRACE_MS = 800;
+/** How long one that has may leave this thread without an answer; it waits for a GPU. A further signal ends it at once. */
+const PATIENCE_MS = 10_000;
 
 const port = self as unknown as {
   postMessage(message: FromWatch): void;
