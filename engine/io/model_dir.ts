@@ -59,8 +59,6 @@ export async function readModelConfig(dir: string): Promise<Record<string, unkno
 export interface SaveModelDirOptions extends WriteCheckpointOptions {
   /** Store every parameter in this type and say so in config.json; default: as `parameters.dtypeOf` says. */
   saveDtype?: FloatDtype | undefined;
-  /** Say in config.json that the head isn't the embedding. */
-  untied?: boolean | undefined;
   /** Replace an existing model folder. It stays until the new one is complete. */
   overwrite?: boolean | undefined;
 }
@@ -89,7 +87,7 @@ export async function saveModelDir(
   await removeQuietly(partial);
   await attempt(partial, () => Deno.mkdir(partial, { recursive: true }));
   try {
-    await carryFiles(source, partial, options);
+    await carryFiles(source, partial, parameters.untied ?? false, options);
     await writeCheckpoint(source.checkpoint, partial, withDtype(parameters, options.saveDtype), options);
     await syncFolder(partial);
     await moveIntoPlace(partial, target, options.overwrite ?? false);
@@ -136,6 +134,7 @@ const OTHER_WEIGHTS = [
 async function carryFiles(
   source: { dir: string; checkpoint: Checkpoint },
   partial: string,
+  untied: boolean,
   options: SaveModelDirOptions,
 ): Promise<void> {
   const weights = new Set([INDEX_FILE, ...source.checkpoint.files.map((file) => file.name)]);
@@ -145,8 +144,11 @@ async function carryFiles(
     const from = join(source.dir, name);
     // Hugging Face's cache holds links to the files; stat follows them. A dangling one is not a file.
     if ((await statOrUndefined(from))?.isFile !== true) continue;
-    if (name === "config.json" && (options.saveDtype !== undefined || options.untied)) {
-      await saveAtomic(join(partial, name), changedConfig(await Deno.readTextFile(from), options));
+    if (name === "config.json" && (options.saveDtype !== undefined || untied)) {
+      await saveAtomic(
+        join(partial, name),
+        changedConfig(await Deno.readTextFile(from), options.saveDtype, untied),
+      );
     } else {
       await copyFile(from, join(partial, name));
     }
@@ -163,7 +165,7 @@ async function copyFile(from: string, to: string): Promise<void> {
   });
 }
 
-function changedConfig(text: string, { saveDtype, untied }: SaveModelDirOptions): string {
+function changedConfig(text: string, saveDtype: FloatDtype | undefined, untied: boolean): string {
   const typed = saveDtype === undefined ? text : configWithDtype(text, saveDtype);
   return untied ? untiedConfig(typed) : typed;
 }
