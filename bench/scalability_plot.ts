@@ -1,6 +1,6 @@
 import * as Plot from "@observablehq/plot";
 import { parseHTML } from "linkedom";
-import type { Measurement } from "../pipeline/run/finetune.ts";
+import type { Measurement } from "../pipeline/run/events.ts";
 
 /** What the plot shows of a run. */
 interface PlottedRow {

@@ -12,7 +12,7 @@ import {
   unusedLine,
 } from "../pipeline/report/report.ts";
 import { noteUnprinted } from "./host.ts";
-import type { FinetuneEvent } from "../pipeline/run/finetune.ts";
+import type { FinetuneEvent } from "../pipeline/run/events.ts";
 
 function terminalColumns(): number {
   try {

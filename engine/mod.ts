@@ -35,6 +35,7 @@ export { LanguageModel as Model } from "./language_model.ts";
 export { type LoadedOptions, Model as Decoder, type ModelOptions } from "./model/model.ts";
 export type { ParameterOptions, StorageOptions } from "./model/parameters.ts";
 export { CheckpointMismatchError, type LoadProgress } from "./model/load.ts";
+export { NonFiniteWeightsError } from "./model/finite.ts";
 export type { LeftFile, SavedModelDir, SaveModelDirOptions } from "./io/model_dir.ts";
 export type { WriteCheckpointOptions } from "./io/safetensors_writer.ts";
 export type { SaveProgress, WriteOptions } from "./io/weight_files.ts";

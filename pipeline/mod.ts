@@ -29,13 +29,8 @@ export { TokenizerError, UntokenizableError } from "./tokenizer/errors.ts";
 export { ChatTemplateError } from "./prompts/chat_template.ts";
 
 // Fine-tuning: the run, its plan, and what it measures.
-export {
-  finetune,
-  type FinetuneEvent,
-  type FinetuneHooks,
-  type FinetuneResult,
-  type Measurement,
-} from "./run/finetune.ts";
+export { finetune } from "./run/finetune.ts";
+export type { FinetuneEvent, FinetuneHooks, FinetuneResult, Measurement } from "./run/events.ts";
 export type { FinetuneConfig, FinetuneSettings } from "./settings/finetune.ts";
 export { RECIPE_NAMES, type RecipeName } from "./settings/recipes.ts";
 export { type Decided, SettingsError } from "./settings/parse.ts";

@@ -61,8 +61,6 @@ export async function readModelConfig(dir: string): Promise<Record<string, unkno
 export interface SaveModelDirOptions extends WriteCheckpointOptions {
   /** Store every parameter in this type and say so in config.json; default: as `parameters.dtypeOf` says. */
   saveDtype?: FloatDtype | undefined;
-  /** Say in config.json that the head isn't the embedding. */
-  untied?: boolean | undefined;
   /** Replace an existing model folder. It stays until the new one is complete. */
   overwrite?: boolean | undefined;
   /** When the system refuses a write, leave what is whole already in `<targetDir>.partial-<pid>`. */
@@ -100,7 +98,7 @@ export async function saveModelDir(
   await attempt(partial, () => Deno.mkdir(partial, { recursive: true }));
   try {
     const { carried, left } = await carriedFiles(source);
-    await carryFiles(carried, partial, options);
+    await carryFiles(carried, partial, parameters.untied ?? false, options);
     await writeCheckpoint(source.checkpoint, partial, withDtype(parameters, options.saveDtype), options);
     await syncFolder(partial);
     await moveIntoPlace(partial, target, options.overwrite ?? false);
@@ -149,14 +147,15 @@ export async function carriedFiles(source: { dir: string; checkpoint: Checkpoint
 async function carryFiles(
   files: readonly CarriedFile[],
   partial: string,
+  untied: boolean,
   options: SaveModelDirOptions,
 ): Promise<void> {
   for (const { name, from } of files) {
     options.signal?.throwIfAborted();
     const to = join(partial, name);
     await attempt(partial, () => Deno.mkdir(dirname(to), { recursive: true }));
-    if (name === "config.json" && (options.saveDtype !== undefined || options.untied)) {
-      await saveAtomic(to, changedConfig(await Deno.readTextFile(from), options));
+    if (name === "config.json" && (options.saveDtype !== undefined || untied)) {
+      await saveAtomic(to, changedConfig(await Deno.readTextFile(from), options.saveDtype, untied));
     } else {
       await copyFile(from, to);
     }
@@ -173,7 +172,7 @@ async function copyFile(from: string, to: string): Promise<void> {
   });
 }
 
-function changedConfig(text: string, { saveDtype, untied }: SaveModelDirOptions): string {
+function changedConfig(text: string, saveDtype: FloatDtype | undefined, untied: boolean): string {
   const typed = saveDtype === undefined ? text : configWithDtype(text, saveDtype);
   return untied ? untiedConfig(typed) : typed;
 }

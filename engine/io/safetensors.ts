@@ -259,9 +259,12 @@ async function checkDuplicates(shards: readonly Shard[]): Promise<void> {
 async function areSame(a: Placed, b: Placed): Promise<boolean> {
   if (a.entry.dtype !== b.entry.dtype || a.entry.shape.join() !== b.entry.shape.join()) return false;
   const size = a.entry.end - a.entry.begin;
-  const buffers = [a, b].map(() => new Uint8Array(Math.min(PIECE_BYTES, size)));
+  const first = new Uint8Array(Math.min(PIECE_BYTES, size));
+  const second = first.slice();
   for (let done = 0; done < size; done += PIECE_BYTES) {
-    const [one, other] = buffers.map((buffer) => buffer.subarray(0, Math.min(PIECE_BYTES, size - done)));
+    const count = Math.min(PIECE_BYTES, size - done);
+    const one = first.subarray(0, count);
+    const other = second.subarray(0, count);
     await a.shard.read(a.entry.name, a.entry.begin + done, one);
     await b.shard.read(b.entry.name, b.entry.begin + done, other);
     if (one.some((byte, i) => byte !== other[i])) return false;

@@ -22,6 +22,8 @@ import {
 export interface ParameterSource {
   /** Whether this source replaces the tensor. One that it does not replace is copied as stored. */
   has(name: string): boolean;
+  /** The head isn't the embedding, whatever config.json says. */
+  untied?: boolean;
   /** Type to store a replaced tensor in; undefined = as in the checkpoint it replaces. */
   dtypeOf?(name: string): FloatDtype | undefined;
   /** `count` values from flat index `firstElement`. The array may be reused after the next call. */

@@ -2,8 +2,11 @@ import type { FloatDtype } from "../tensor/dtype.ts";
 
 /** A weight is NaN or infinite in the checkpoint: nothing that the model says would mean anything. */
 export class NonFiniteWeightsError extends Error {
+  /** Always "NonFiniteWeightsError". */
   override name = "NonFiniteWeightsError";
+  /** `value` is what the element holds. */
   constructor(
+    /** The tensor's name in the checkpoint. */
     readonly tensor: string,
     /** Path of the file that holds the tensor. */
     readonly file: string,
@@ -37,16 +40,16 @@ export function areFinite(dtype: FloatDtype, bytes: Uint8Array<ArrayBuffer>): bo
   const whole = words.length & ~7;
   let [a, b, c, d] = [0, 0, 0, 0];
   for (let i = 0; i < whole; i += 8) {
-    a |= (words[i] & mask) + carry | (words[i + 1] & mask) + carry;
-    b |= (words[i + 2] & mask) + carry | (words[i + 3] & mask) + carry;
-    c |= (words[i + 4] & mask) + carry | (words[i + 5] & mask) + carry;
-    d |= (words[i + 6] & mask) + carry | (words[i + 7] & mask) + carry;
+    a |= (words[i]! & mask) + carry | (words[i + 1]! & mask) + carry;
+    b |= (words[i + 2]! & mask) + carry | (words[i + 3]! & mask) + carry;
+    c |= (words[i + 4]! & mask) + carry | (words[i + 5]! & mask) + carry;
+    d |= (words[i + 6]! & mask) + carry | (words[i + 7]! & mask) + carry;
   }
   let seen = a | b | c | d;
-  for (let i = whole; i < words.length; i++) seen |= (words[i] & mask) + carry;
+  for (let i = whole; i < words.length; i++) seen |= (words[i]! & mask) + carry;
   if (bytes.byteLength % 4) {
-    const [last] = new Uint16Array(bytes.buffer, words.byteLength, 1);
-    seen |= (last & mask) + carry;
+    const last = new Uint16Array(bytes.buffer, words.byteLength, 1);
+    seen |= (last[0]! & mask) + carry;
   }
   return (seen & sign) === 0;
 }

@@ -99,7 +99,7 @@ export async function loadParameters(
 function nonFinite({ entry, first, count }: Piece, bytes: Uint8Array<ArrayBuffer>): NonFiniteWeightsError {
   const values = widen(entry.dtype, bytes, new Float32Array(count));
   const at = values.findIndex((value) => !Number.isFinite(value));
-  return new NonFiniteWeightsError(entry.name, entry.file, first + at, values[at]);
+  return new NonFiniteWeightsError(entry.name, entry.file, first + at, values[at]!);
 }
 
 function piecesOf(parameters: Parameters, checkpoint: Checkpoint): Piece[] {

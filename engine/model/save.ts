@@ -28,7 +28,8 @@ export async function saveParameters(
   // The head that is saved is trained apart from the embedding: config.json must not have it replaced on loading.
   const untied = !tied && modelSpec(source.config).tied;
   return await saveModelDir(source, dir, {
+    untied,
     has: (name) => parameters.has(own(name)),
     read: (name, first, count) => readParameter(gpu, parameters.get(own(name)), first, count),
-  }, { ...options, untied });
+  }, options);
 }

@@ -14,6 +14,9 @@ import { CheckpointMismatchError } from "./load.ts";
 /** Elements that two tensors are compared by at a time. */
 const PIECE_ELEMENTS = 1 << 20;
 
+/** Prefixes that are tried: a checkpoint has two or three, one that is made to take long may have thousands. */
+const MAX_PREFIXES = 64;
+
 /** Buffers that checkpoints of old held and that are computed from config.json. */
 const COMPUTED = /(^|\.)(rotary_emb\.\w+|attn\.(masked_)?bias|attention\.(masked_)?bias|position_ids)$/;
 
@@ -56,10 +59,12 @@ function withStoredNames(spec: ModelSpec, { tensors }: Checkpoint): ModelSpec {
   // "model." or "gpt_neox.", which begins every name but the head's.
   const usual = inputNorm.weight.slice(0, inputNorm.weight.indexOf("layers."));
   const parameters = parameterSpecs(spec).filter(({ name }) => name.startsWith(usual));
-  const first = blockParameters(spec, 0)[0].name.slice(usual.length);
-  const found = [...tensors.keys()]
+  const first = blockParameters(spec, 0)[0]!.name.slice(usual.length);
+  const prefixes = [...tensors.keys()]
     .filter((name) => name === first || name.endsWith(`.${first}`))
-    .map((name) => name.slice(0, -first.length))
+    .map((name) => name.slice(0, -first.length));
+  const found = [...new Set([usual, ...prefixes])]
+    .slice(0, MAX_PREFIXES)
     .map((prefix) => ({
       prefix,
       count:
@@ -69,8 +74,9 @@ function withStoredNames(spec: ModelSpec, { tensors }: Checkpoint): ModelSpec {
     }));
   const most = Math.max(0, ...found.map(({ count }) => count));
   const best = found.filter(({ count }) => count === most).map(({ prefix }) => prefix);
-  if (!best.length || best.includes(usual)) return spec;
-  if (best.length > 1) {
+  const [prefix, ...others] = best;
+  if (prefix === undefined || best.includes(usual)) return spec;
+  if (others.length) {
     throw new CheckpointMismatchError(
       usual + first,
       `is missing from the checkpoint, which has several like it: ${
@@ -78,7 +84,6 @@ function withStoredNames(spec: ModelSpec, { tensors }: Checkpoint): ModelSpec {
       }`,
     );
   }
-  const [prefix] = best;
   const beforeHead = headPrefixes(prefix).find((one) => tensors.has(one + head.weight)) ?? "";
   return {
     ...spec,
@@ -111,20 +116,28 @@ function renamed(tensors: ModelTensors, rename: (name: string) => string): Model
 
 /** Whether two tensors hold the same numbers, bit by bit after widening to f32. */
 async function areEqual(checkpoint: Checkpoint, a: string, b: string): Promise<boolean> {
-  const [first, second] = [a, b].map((name) => checkpoint.tensors.get(name)!);
+  const first = checkpoint.tensors.get(a)!;
+  const second = checkpoint.tensors.get(b)!;
   if (first.shape.join() !== second.shape.join()) return false;
   if (!isFloatDtype(first.dtype) || !isFloatDtype(second.dtype)) return false;
   const elements = elementsOf(first.shape);
   for (let firstElement = 0; firstElement < elements; firstElement += PIECE_ELEMENTS) {
     const part = { firstElement, elements: Math.min(PIECE_ELEMENTS, elements - firstElement) };
-    const pieces: Uint32Array[] = [];
-    for (const name of [a, b]) {
-      await checkpoint.stream(name, PIECE_ELEMENTS, (values) => {
-        pieces.push(new Uint32Array(values.buffer, 0, values.length));
-      }, part);
-    }
-    const [one, other] = pieces;
+    const [one, other] = await Promise.all([bitsOf(checkpoint, a, part), bitsOf(checkpoint, b, part)]);
     if (one.some((bits, i) => bits !== other[i])) return false;
   }
   return true;
+}
+
+/** The bits of a part of a tensor, as f32. */
+async function bitsOf(
+  checkpoint: Checkpoint,
+  name: string,
+  part: { firstElement: number; elements: number },
+): Promise<Uint32Array> {
+  let bits = new Uint32Array();
+  await checkpoint.stream(name, PIECE_ELEMENTS, (values) => {
+    bits = new Uint32Array(values.buffer, 0, values.length);
+  }, part);
+  return bits;
 }

@@ -1,7 +1,7 @@
 import { type KernelSpan, sumByKernel } from "../../engine/gpu/profiler.ts";
 import type { LeftFile } from "../../engine/io/carried_files.ts";
 import type { CheckResult } from "../measure/check.ts";
-import type { Measurement } from "../run/finetune.ts";
+import type { Measurement } from "../run/events.ts";
 import type { GenerateSettings } from "../fingerprints/generate/settings.ts";
 import type { FinetuneSettings } from "../settings/finetune.ts";
 import type { DryRun, StoragePlan } from "../run/dry_run.ts";

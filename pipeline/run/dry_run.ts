@@ -13,7 +13,7 @@ import { openGpu } from "../gpu/open.ts";
 import { type ModelSource, resolveModel } from "../hub/model_source.ts";
 import type { WorkloadLengths } from "../objectives/objective.ts";
 import { type FinetuneConfig, type FinetuneSettings, resolveSettings } from "../settings/finetune.ts";
-import type { FinetuneHooks } from "./finetune.ts";
+import type { FinetuneHooks } from "./events.ts";
 import { chooseMemory, type MemoryChoice, memoryLimit } from "./memory_plan.ts";
 import { draftRun, finishPlan, type RunPlan } from "./plan.ts";
 import { workloadOf } from "./workload.ts";

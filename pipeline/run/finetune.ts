@@ -1,22 +1,17 @@
 import { join } from "node:path";
 import type { Gpu } from "../../engine/gpu/context.ts";
 import { OutOfMemoryError } from "../../engine/gpu/errors.ts";
-import type { LeftFile } from "../../engine/io/carried_files.ts";
-import type { KernelSpan } from "../../engine/gpu/profiler.ts";
 import { LanguageModel } from "../../engine/language_model.ts";
 import { NonFiniteWeightsError } from "../../engine/model/finite.ts";
-import type { MatrixUnit } from "../../engine/ops/matrix_unit.ts";
 import { kernelSettings } from "../../engine/ops/target.ts";
 import type { GenerateEvent } from "../fingerprints/generate/generate.ts";
 import { makeOwnFingerprints } from "../fingerprints/own.ts";
-import { type Dropped, type Fingerprint, toWritten } from "../fingerprints/prepare.ts";
+import { type Fingerprint, toWritten } from "../fingerprints/prepare.ts";
 import { openGpu } from "../gpu/open.ts";
-import { type ProductError, productError } from "../gpu/product_error.ts";
-import type { HubProgress } from "../hub/hub.ts";
-import type { ModelSource } from "../hub/model_source.ts";
+import { productError } from "../gpu/product_error.ts";
 import { askFingerprints } from "../measure/evaluate.ts";
 import { MODEL_FOLDER, secretPath } from "../measure/found_results.ts";
-import { measureUtility, type UtilityScore } from "../measure/utility.ts";
+import { measureUtility } from "../measure/utility.ts";
 import { loadUtility, UtilityFileError } from "../measure/utility_file.ts";
 import { prepareObjectives } from "../objectives/prepare.ts";
 import { loadPrompts, PROMPT_FILES } from "../prompts/prompts.ts";
@@ -27,92 +22,14 @@ import { type FileFingerprints, readOwnFile, type RunInputs } from "./inputs.ts"
 import type { MemoryChoice } from "./memory_plan.ts";
 import { planRun, type RunPlan } from "./plan.ts";
 import type { OpenedFiles } from "./opened_files.ts";
-import { type Leftovers, settleLeftovers } from "./leftovers.ts";
+import { settleLeftovers } from "./leftovers.ts";
 import { ResultsWriter } from "./results.ts";
-import { type KeeperEvent, ResultsKeeper, resultsSize } from "./saving.ts";
+import { ResultsKeeper, resultsSize } from "./saving.ts";
 import { DivergedError, type EpochLog, trainFingerprints } from "./train.ts";
-
-/** What a model answers and how useful it is. */
-export interface Measurement extends Partial<UtilityScore> {
-  /** Per cent of fingerprints answered exactly, plain keys. */
-  successRate: number;
-  /** The same under prompts that training never showed. */
-  promptedSuccessRate: number;
-}
-
-/** What happens in a run, in order. */
-export type FinetuneEvent =
-  | { type: "gpu"; name: string; isSoftware: boolean }
-  /** Large products run on matrix units, with this error. */
-  | { type: "matrix"; unit: MatrixUnit } & ProductError
-  | { type: "settings"; settings: FinetuneSettings; learningRate: number }
-  /** While a run without a file makes its own fingerprints. */
-  | Extract<GenerateEvent, { type: "progress" }>
-  | { type: "fingerprints"; count: number; dropped: Dropped }
-  | { type: "model"; source: ModelSource }
-  | { type: "download"; progress: HubProgress }
-  /** Tensors of the checkpoint that the model doesn't use; they are saved as they were. */
-  | { type: "unused"; tensors: string[] }
-  | { type: "memory"; choice: MemoryChoice; limitBytes?: number | undefined }
-  /** What of the model's folder is not carried over, and why. */
-  | { type: "left"; files: readonly LeftFile[] }
-  /** What runs that were killed had left in the results folder. */
-  | { type: "leftovers"; leftovers: Leftovers }
-  /** Files that are not what they were when the run read them. */
-  | { type: "changed"; files: readonly string[] }
-  | KeeperEvent
-  | { type: "measured"; when: "before" | "after"; measurement: Measurement }
-  | { type: "phase"; name: string }
-  | { type: "profile"; spans: KernelSpan[] }
-  | { type: "epoch"; log: EpochLog; epochs: number };
+import type { FinetuneEvent, FinetuneHooks, FinetuneResult, Measurement } from "./events.ts";
 
 /** What a run works on, with its fingerprints. */
 type Subject = RunInputs & { readonly fingerprints: readonly Fingerprint[] };
-
-/** Ways to follow, stop and equip a run. */
-export interface FinetuneHooks {
-  /** Use this GPU and leave it open. */
-  gpu?: Gpu | undefined;
-  /** Stops the run, which then throws the signal's reason. */
-  signal?: AbortSignal | undefined;
-  /** The folder that a relative `model_path` is in; default the process's. */
-  baseDir?: string | undefined;
-  /** Called with what happens, as it happens. */
-  onEvent?: ((event: FinetuneEvent) => void) | undefined;
-  /**
-   * Asked when the trained model can't be saved, while memory still has it: gives the folder to try next, perhaps the same
-   * one again; undefined gives up.
-   */
-  onRefused?: ((error: Error) => Promise<string | undefined>) | undefined;
-}
-
-/** A finished run. */
-export interface FinetuneResult {
-  /** results/<hash>. */
-  results: string;
-  /** `results/<hash>/final_model`: the fingerprinted model, a Hugging Face folder. */
-  modelPath: string;
-  /** The fingerprints that were used, in `results/<hash>/secret/`. */
-  fingerprintsPath: string;
-  /** Of the original model. */
-  before: Measurement;
-  /** Of the saved model, read back. */
-  after: Measurement;
-  /** Epochs done. */
-  epochs: number;
-  /** Whether `early_stop_loss` ended them. */
-  stoppedEarly: boolean;
-  /** What of the model's folder was not carried over, and why. */
-  left: readonly LeftFile[];
-  /** Files that changed while the run was at work. */
-  changed: readonly string[];
-  /** Device memory: what was planned, and the highest sum of live buffers. */
-  plannedBytes: number;
-  /** The highest sum of live buffers, in bytes. */
-  peakBytes: number;
-  /** Of the whole run. */
-  seconds: number;
-}
 
 /**
  * Embeds fingerprints into a model and writes `results/<hash>/`: final_model (publishable), config.json, log.jsonl and

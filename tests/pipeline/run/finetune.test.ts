@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { basename, join } from "node:path";
-import { finetune, type FinetuneEvent } from "../../../pipeline/run/finetune.ts";
+import type { FinetuneEvent } from "../../../pipeline/run/events.ts";
+import { finetune } from "../../../pipeline/run/finetune.ts";
 import { profileTable } from "../../../pipeline/report/report.ts";
 import { TinyModel } from "../../cli/tiny_model.ts";
 import { sharedGpu } from "../../gpu_device.ts";

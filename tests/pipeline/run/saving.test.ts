@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { FileWriteError } from "../../../engine/io/atomic.ts";
-import { finetune, type FinetuneEvent } from "../../../pipeline/run/finetune.ts";
+import type { FinetuneEvent } from "../../../pipeline/run/events.ts";
+import { finetune } from "../../../pipeline/run/finetune.ts";
 import { InputsChangedError } from "../../../pipeline/run/opened_files.ts";
 import { ResultsNotSavedError, ResultsWriter } from "../../../pipeline/run/results.ts";
 import { saveSomewhere } from "../../../pipeline/run/saving.ts";
