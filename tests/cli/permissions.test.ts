@@ -10,7 +10,9 @@ import {
 } from "../../cli/permissions.ts";
 import { ModelCache } from "../../pipeline/hub/cache.ts";
 
-const OWN = ["assets", "engine", "pipeline", "shaders"].map((name) => `/whorl/${name}`);
+const OWN = ["assets", "engine", "pipeline", "shaders", "cli/watch_signals.ts"].map((name) =>
+  `/whorl/${name}`
+);
 
 /** A machine with these folders (with their links) and these variables, seen from /home/me. */
 function machine(
