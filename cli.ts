@@ -4,13 +4,15 @@
  */
 import { Command, CommanderError } from "commander";
 import { RUN } from "./cli/commands.ts";
+import { exitCodeOf } from "./cli/exit_codes.ts";
 import { askForVulkan, interruption, outliveTerminal, throttleDawnPolling } from "./cli/host.ts";
 import { addFlags, HELP, normalArguments, settingsOf, type Values } from "./cli/options.ts";
+import { Output } from "./cli/output.ts";
 import { outsideText } from "./cli/permissions.ts";
 import project from "./deno.json" with { type: "json" };
 import { COMMANDS } from "./pipeline/settings/commands.ts";
 
-function program(done: (code: number) => void): Command {
+function program(start: (output: Output) => void, done: (code: number) => void): Command {
   const whorl = new Command("whorl").description("Fingerprints language models on any GPU.").exitOverride()
     .configureHelp(HELP)
     .version(project.version, "--version", "print the version")
@@ -25,7 +27,9 @@ function program(done: (code: number) => void): Command {
       .addHelpText("after", examples.map(({ what, command }) => `\n# ${what}\n${command}`).join("\n"))
       .action(async (values: Values) => {
         if (values.webgpu === "dawn") throttleDawnPolling();
-        done(await RUN[name](settingsOf(values, flags)));
+        const output = new Output(values.json === true);
+        start(output);
+        done(await RUN[name](settingsOf(values, flags), output));
       });
   }
   return whorl;
@@ -33,23 +37,29 @@ function program(done: (code: number) => void): Command {
 
 async function main(args: string[]): Promise<number> {
   let code = 0;
+  let output = new Output(false);
   outliveTerminal();
   await askForVulkan();
   try {
-    await program((result) => code = result).parseAsync(normalArguments(args), { from: "user" });
+    await program((started) => output = started, (result) => code = result).parseAsync(
+      normalArguments(args),
+      { from: "user" },
+    );
     return code;
   } catch (error) {
     if (interruption.signal.aborted) {
+      output.object({ type: "interrupted", code: interruption.code, left: interruption.left });
       console.error(`interrupted: ${interruption.left}`);
       return interruption.code;
     }
-    if (error instanceof CommanderError) {
-      // Commander has said it.
-      return error.exitCode;
-    }
-    console.error(`error: ${outsideText(error instanceof Error ? error.message : String(error))}`);
+    code = exitCodeOf(error);
+    // Commander has said it.
+    if (error instanceof CommanderError) return code;
+    const { name, message } = error instanceof Error ? error : { name: "Error", message: String(error) };
+    output.object({ type: "error", code, name, message: outsideText(message) });
+    console.error(`error: ${outsideText(message)}`);
     if (!(error instanceof Error) || error.constructor === TypeError) console.error(error);
-    return 1;
+    return code;
   }
 }
 

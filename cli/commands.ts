@@ -24,21 +24,28 @@ import type { CommandDescription } from "../pipeline/settings/commands.ts";
 import type { FinetuneConfig } from "../pipeline/settings/finetune.ts";
 import type { GenerateConfig } from "../pipeline/settings/generate.ts";
 import { askForPlace, callerFolder, endInOrder, interruption, isUnprinted, stopOnSignals } from "./host.ts";
+import { FELL_SHORT } from "./exit_codes.ts";
 import type { Values } from "./options.ts";
+import type { Output } from "./output.ts";
 import { Progress } from "./progress.ts";
 
 const colour = !Deno.noColor && Deno.stdout.isTerminal();
 const bold = (text: string) => colour ? `\x1b[1m${text}\x1b[0m` : text;
 
-async function runFinetune(values: Values): Promise<number> {
-  const { dry_run: only, ...config } = values as FinetuneConfig & { dry_run?: boolean };
+async function runFinetune(values: Values, output: Output): Promise<number> {
+  const { dry_run: only, json: _, ...config } = values as FinetuneConfig & {
+    dry_run?: boolean;
+    json?: boolean;
+  };
   config.output_dir ??= resolve(callerFolder(), "results");
   if (only) {
-    console.log(dryRunText(await dryRun(config, { signal: interruption.signal, baseDir: callerFolder() })));
+    const plan = await dryRun(config, { signal: interruption.signal, baseDir: callerFolder() });
+    output.object({ type: "plan", ...plan });
+    output.text(dryRunText(plan));
     return 0;
   }
   await stopOnSignals();
-  const progress = new Progress();
+  const progress = new Progress(output);
   try {
     const result = await finetune(config, {
       signal: interruption.signal,
@@ -49,9 +56,10 @@ async function runFinetune(values: Values): Promise<number> {
       },
       onRefused: askForPlace(config.output_dir),
     });
-    console.log("\n" + measurementTable(result.before, result.after) + "\n");
-    console.log(bold(verdict(result.before, result.after)));
-    console.log(
+    output.object({ type: "result", ...result });
+    output.text("\n" + measurementTable(result.before, result.after) + "\n");
+    output.text(bold(verdict(result.before, result.after)));
+    output.text(
       `device memory: ${formatBytes(result.peakBytes)} at the peak, ${
         formatBytes(result.plannedBytes)
       } planned; ` +
@@ -59,50 +67,53 @@ async function runFinetune(values: Values): Promise<number> {
           result.stoppedEarly ? " (stopped early)" : ""
         }`,
     );
-    console.log(`model (to publish): ${result.modelPath}`);
-    console.log(`fingerprints (keep secret): ${result.fingerprintsPath}`);
+    output.text(`model (to publish): ${result.modelPath}`);
+    output.text(`fingerprints (keep secret): ${result.fingerprintsPath}`);
     return 0;
   } catch (error) {
     // What was asked for is there.
     if (!(error instanceof ResultsExistError)) throw error;
     progress.close();
-    console.log(error.message);
+    output.object({ type: "exists", results: error.results });
+    output.text(error.message);
     return 0;
   } finally {
     progress.close();
   }
 }
 
-async function runCheck(values: Values): Promise<number> {
+async function runCheck(values: Values, output: Output): Promise<number> {
   const { json, min_success_rate: minimum, ...config } = values as CheckConfig & {
     json?: boolean;
     min_success_rate?: number;
   };
   await stopOnSignals();
-  const progress = new Progress();
+  const progress = new Progress(output);
   const result = await check(config, {
     signal: interruption.signal,
     baseDir: callerFolder(),
     onDownload: (event) => json || progress.show({ type: "download", progress: event }),
-    onGpu: (name) => json || console.log(`adapter: ${name}`),
-    onDropped: (dropped) => json || !droppedLines(dropped) || console.log(droppedLines(dropped)),
+    onGpu: (name) => output.text(`adapter: ${name}`),
+    onDropped: (dropped) => !droppedLines(dropped) || output.text(droppedLines(dropped)),
   });
   progress.close();
-  console.log(json ? JSON.stringify(result) : checkText(result));
+  if (json) console.log(JSON.stringify(result));
+  output.text(checkText(result));
   if (isUnprinted) throw new Error("standard output takes no more: the result is not printed");
   if (typeof minimum === "number" && !(result.success_rate >= minimum)) {
     console.error(`error: the success rate is ${result.success_rate.toFixed(1)} %, below ${minimum} %`);
-    return 1;
+    return FELL_SHORT;
   }
   return 0;
 }
 
-async function runGenerate(values: Values): Promise<number> {
+async function runGenerate(values: Values, output: Output): Promise<number> {
+  const { json: _, ...config } = values as GenerateConfig & { json?: boolean };
   await stopOnSignals();
-  const progress = new Progress();
+  const progress = new Progress(output);
   try {
     const { path, summary } = await generateFingerprints(
-      values as GenerateConfig,
+      config,
       {
         signal: interruption.signal,
         baseDir: callerFolder(),
@@ -114,21 +125,24 @@ async function runGenerate(values: Values): Promise<number> {
       },
     );
     progress.close();
-    console.log("\n" + summaryText(summary));
-    console.log(`fingerprints (keep secret): ${path}`);
-    console.log(`what they were made from (keep secret): ${path}.secret`);
+    output.object({ type: "result", path, summary });
+    output.text("\n" + summaryText(summary));
+    output.text(`fingerprints (keep secret): ${path}`);
+    output.text(`what they were made from (keep secret): ${path}.secret`);
     return 0;
   } catch (error) {
     progress.close();
     if (error instanceof NotEnoughFingerprintsError && error.path) {
-      console.log("\n" + summaryText(error.summary));
+      output.text("\n" + summaryText(error.summary));
     }
     throw error;
   }
 }
 
 /** How each command is run. */
-export const RUN: Readonly<Record<CommandDescription["name"], (values: Values) => Promise<number>>> = {
+export const RUN: Readonly<
+  Record<CommandDescription["name"], (values: Values, output: Output) => Promise<number>>
+> = {
   finetune: runFinetune,
   check: runCheck,
   generate: runGenerate,

@@ -12,6 +12,7 @@ import {
   unusedLine,
 } from "../pipeline/report/report.ts";
 import { noteUnprinted } from "./host.ts";
+import type { Output } from "./output.ts";
 import type { FinetuneEvent } from "../pipeline/run/events.ts";
 
 function terminalColumns(): number {
@@ -30,15 +31,20 @@ function write(text: string): void {
   }
 }
 
-/** Shows a run as it goes: a bar on a terminal, a line an epoch elsewhere. */
+/** Shows a run as it goes: a bar on a terminal, a line an epoch elsewhere, and with --json objects. */
 export class Progress {
-  readonly #bar = Deno.stdout.isTerminal();
+  readonly #bar: boolean;
   #success: number | undefined;
   #spent = 0;
   #downloaded = -1;
   #open = false;
 
+  constructor(readonly output: Output) {
+    this.#bar = Deno.stdout.isTerminal() && !output.isJson;
+  }
+
   show(event: FinetuneEvent | GenerateEvent): void {
+    this.output.object(event);
     switch (event.type) {
       case "gpu":
         this.#line(`adapter: ${event.name}${event.isSoftware ? " (software)" : ""}`);
@@ -121,14 +127,14 @@ export class Progress {
     this.#spent += log.seconds;
     const left = this.#spent / log.epoch * (epochs - log.epoch);
     const text = epochLine(log, epochs, this.#success, left);
-    if (!this.#bar) return console.log(text);
+    if (!this.#bar) return this.output.text(text);
     this.#draw(log.epoch / epochs, text);
     if (log.epoch === epochs) this.close();
   }
 
   #made({ count, wanted, attempts }: Extract<GenerateEvent, { type: "progress" }>): void {
     const text = `${count} of ${wanted} fingerprints, ${attempts} attempts`;
-    if (!this.#bar) return console.log(text);
+    if (!this.#bar) return this.output.text(text);
     this.#draw(count / wanted, text);
   }
 
@@ -138,7 +144,7 @@ export class Progress {
     const text = `${formatBytes(bytesDone)} of ${formatBytes(bytesTotal)}  ${file}`;
     if (this.#bar) return this.#draw(share, `downloading ${text}`);
     const tenth = Math.floor(share * 10);
-    if (tenth > this.#downloaded) console.log(`downloading: ${text}`);
+    if (tenth > this.#downloaded) this.output.text(`downloading: ${text}`);
     this.#downloaded = Math.max(this.#downloaded, tenth);
   }
 
@@ -160,6 +166,6 @@ export class Progress {
 
   #line(text: string): void {
     this.close();
-    console.log(text);
+    this.output.text(text);
   }
 }

@@ -41,6 +41,8 @@ export type { WriteCheckpointOptions } from "./io/safetensors_writer.ts";
 export type { SaveProgress, WriteOptions } from "./io/weight_files.ts";
 export type { FloatDtype } from "./tensor/dtype.ts";
 export { FileWriteError } from "./io/atomic.ts";
+export { LockedError } from "./io/lock.ts";
+export { FileReadError } from "./io/read_file.ts";
 export { JsonFileError, ModelDirError } from "./io/model_dir.ts";
 export { SafetensorsError } from "./io/safetensors.ts";
 

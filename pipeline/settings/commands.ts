@@ -26,6 +26,11 @@ function byGroup(shape: Readonly<Record<string, z.ZodType>>): Flag[] {
   return FLAG_GROUPS.flatMap((group) => flags.filter((flag) => flag.group === group));
 }
 
+const jsonEvents = flag(z.boolean().default(false), {
+  group: "Output",
+  help: "print JSON Lines, an object an event, the result last; text goes to stderr",
+});
+
 /** Every command, in the order of their use in a first try. Flags that no configuration has are the command's own. */
 export const COMMANDS: readonly CommandDescription[] = [
   {
@@ -39,6 +44,7 @@ export const COMMANDS: readonly CommandDescription[] = [
           "only print the plan: memory by part, settings, where results would go; of a model on the Hub by " +
           "config.json alone",
       }),
+      json: jsonEvents,
     }),
     // Free memory; who holds a lock; free space.
     sys: ["systemMemoryInfo", "hostname", "statfs"],
@@ -55,10 +61,13 @@ export const COMMANDS: readonly CommandDescription[] = [
     summary: "Asks a model every fingerprint and gives the success rate.",
     flags: byGroup({
       ...checkFlags,
-      json: flag(z.boolean().default(false), { group: "Output", help: "print one JSON object" }),
+      json: flag(z.boolean().default(false), {
+        group: "Output",
+        help: "print one JSON object, text to stderr",
+      }),
       min_success_rate: flag(z.number().optional(), {
         group: "Output",
-        help: "exit with 1 when the success rate (per cent) is below",
+        help: "exit with 5 when the success rate (per cent) is below",
       }),
     }),
     sys: [],
@@ -77,7 +86,7 @@ export const COMMANDS: readonly CommandDescription[] = [
   {
     name: "generate",
     summary: "Makes fingerprints for a model and writes them to a file.",
-    flags: byGroup(generateFlags),
+    flags: byGroup({ ...generateFlags, json: jsonEvents }),
     sys: ["hostname", "statfs"],
     examples: [
       { what: "256 fingerprints for the demo model", command: "./whorl generate --num_fingerprints 256" },

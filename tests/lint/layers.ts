@@ -90,7 +90,7 @@ const mayImport: Record<string, string[]> = {
   "mod.ts": ["engine/mod.ts", "pipeline/mod.ts"],
   "cli.ts": ["cli", "mod.ts", "pipeline", "engine", "deno.json"],
   "cli": ["mod.ts", "pipeline", "engine", "deno.json"],
-  "tools": ["pipeline", "engine", "assets"],
+  "tools": ["cli", "pipeline", "engine", "assets"],
 };
 
 /** What deno.json exports; each shows what lies behind it. */

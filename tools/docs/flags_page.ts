@@ -1,3 +1,4 @@
+import { EXIT_CODES } from "../../cli/exit_codes.ts";
 import { type CommandDescription, COMMANDS, UNSUPPORTED_FLAGS } from "../../pipeline/settings/commands.ts";
 import { defaultText, type Flag, FLAG_GROUPS } from "../../pipeline/settings/flag.ts";
 import { RECIPE_NAMES } from "../../pipeline/settings/recipes.ts";
@@ -12,6 +13,17 @@ export function flagsPage(): string {
     "`--model-path` works like `--model_path`; a switch without a value is on. The names are also those of the",
     "fields that `finetune`, `check` and `generateFingerprints` take.",
     ...COMMANDS.flatMap(section),
+    "",
+    "## Exit codes",
+    "",
+    ...table([
+      ["code", "meaning"],
+      ...EXIT_CODES.toSorted((a, b) => a.code - b.code).map(({ code, meaning }) => [`${code}`, meaning]),
+      ["128 + n", "ended by signal n: 130 is Ctrl-C (SIGINT), 143 SIGTERM, 129 SIGHUP"],
+    ]),
+    "",
+    "With `--json` the last line of `finetune` and `generate` is an object of the type `result`, `exists`, `error`",
+    "(with `code`, `name` and `message`) or `interrupted`; of `finetune --dry_run` it is a `plan`.",
     "",
     "## Flags of OML 1.0 that are not there",
     "",
