@@ -98,7 +98,7 @@ async function runGenerate(values: Values): Promise<number> {
   stopOnSignals();
   const progress = new Progress();
   try {
-    const { path, summary } = await generateFingerprints(
+    const { path, summary, commitmentPath } = await generateFingerprints(
       values as GenerateConfig,
       {
         signal: interruption.signal,
@@ -114,6 +114,7 @@ async function runGenerate(values: Values): Promise<number> {
     console.log("\n" + summaryText(summary));
     console.log(`fingerprints (keep secret): ${path}`);
     console.log(`what they were made from (keep secret): ${path}.secret`);
+    console.log(`commitment (to publish early): ${commitmentPath}`);
     return 0;
   } catch (error) {
     progress.close();
