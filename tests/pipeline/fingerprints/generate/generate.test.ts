@@ -65,7 +65,8 @@ for (const [i, config] of STRATEGIES.entries()) {
     const { path, fingerprints, summary } = await make(name, config);
     assert.deepEqual([path, fingerprints.length, summary.count], [join(dir, name), 12, 12]);
     if (Deno.build.os !== "windows") assert.equal(Deno.statSync(path).mode! & 0o777, 0o600);
-    assert.deepEqual(names(dir).filter((file) => file.startsWith(name)), [name, `${name}.secret`]);
+    const made = [name, `${name}.commitment.json`, `${name}.secret`];
+    assert.deepEqual(names(dir).filter((file) => file.startsWith(name)), made);
     assert.deepEqual(seedsEntries(text(name)), fingerprints);
 
     // Read back as fine-tuning does, with the ids and with the texts alone.
@@ -205,7 +206,10 @@ Deno.test("a finished file is replaced only by force, and stays until the new on
     assert.match(error.message, /kept\.json: this file is there already; --force replaces it$/);
     return true;
   });
-  assert.deepEqual(names(dir).filter((name) => name.startsWith("kept")), ["kept.json", "kept.json.secret"]);
+  assert.deepEqual(names(dir).filter((name) => name.startsWith("kept")), [
+    ...["kept.json", "kept.json.commitment.json", "kept.json.secret"],
+  ]);
+  const commitment = text("kept.json.commitment.json");
   const stopping = new AbortController();
   const onEvent = ({ type }: GenerateEvent) => type === "progress" && stopping.abort(new Error("enough"));
   const other = { ...config, response_length: 2 };
@@ -218,6 +222,11 @@ Deno.test("a finished file is replaced only by force, and stays until the new on
   await make("kept.json", other);
   const { fingerprints } = await make("other.json", other);
   assert.deepEqual(JSON.parse(text("kept.json")), fingerprints);
+  // What may have been published stays.
+  const commitments = names(dir).filter((name) => name.startsWith("kept.json.commitment.json"));
+  assert.equal(commitments.length, 2);
+  assert.equal(text(commitments[1]), commitment);
+  assert.equal(text(commitments[0]), text("other.json.commitment.json"));
   await assert.rejects(make("kept.json", other), FingerprintsExistError);
 });
 
