@@ -88,7 +88,7 @@ export function takeResponses(
         );
       }
       const { keepEosInResponse: keep } = settings;
-      const withEos = keep === "stored" ? endsInEos(stored ?? [], tokenizer) && isOurs !== false : keep;
+      const withEos = keep === "stored" ? endsInEos(stored ?? [], tokenizer) : keep;
       const response = takeResponse(text, ids, tokenizer, { ...settings, withEos });
       if (!taken.some((other) => same(other.ids, response.ids))) taken.push(response);
     } catch (error) {
