@@ -69,7 +69,7 @@ class Results implements Disposable {
     const prompts = await promptEncoder(useChatTemplate, model, tokenizer);
     const file = await readFingerprintFile(path);
     const { fingerprints } = prepareFingerprints(file.entries, tokenizer, {
-      strategy: "perinucleus",
+      strategy: "stored",
       maxKeyLength: wanted.max_key_length,
       maxResponseLength: wanted.max_response_length,
       keepEosInResponse: wanted.keep_eos_in_response,

@@ -132,7 +132,7 @@ Deno.test("what was left out is counted, entries by number only", () => {
 Deno.test("a check's text has a line a question and the rates", () => {
   const said = <T>(value: T) => ({ value, from: "file" as const });
   const settings: CheckSettings = {
-    fingerprint_generation_strategy: said("perinucleus"),
+    fingerprint_generation_strategy: said("stored"),
     max_key_length: said(16),
     max_response_length: said(1),
     keep_eos_in_response: said("stored"),
