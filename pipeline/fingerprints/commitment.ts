@@ -54,7 +54,8 @@ const openingSchema = z.strictObject({ entry: recordSchema, salt: hex, path: z.a
 
 /** What is committed to of one fingerprint: token ids, and how they came about. Fields that don't apply are null. */
 export interface CommittedEntry {
-  commitment: typeof FORM;
+  /** Names the form of the leaf. */
+  commitment: "whorl set 1";
   /** Of this fingerprint in its set, from 0. */
   index: number;
   /** How many the set has. */
@@ -65,6 +66,7 @@ export interface CommittedEntry {
   asked_ids: number[];
   /** Token ids of each response. */
   response_ids: number[][];
+  /** How fingerprint and response were made. */
   strategy: string;
   /** Probability mass of the nucleus that was asked for. */
   nucleus_t: number | null;
@@ -76,16 +78,19 @@ export interface CommittedEntry {
   k_effective: number | null;
   /** Place of each response's first token among the candidates, from 0, the likeliest first. */
   draw_index: number[] | null;
+  /** How the place was drawn. */
   draw: string | null;
   /** SHA-256 of the draw key, hex. */
   draw_commitment: string | null;
   /** Of the model whose probabilities counted. */
   model_hash: string;
+  /** SHA-256 of tokenizer.json, hex. */
   tokenizer_hash: string;
 }
 
 /** One fingerprint of a set shown to somebody who has the set's root: JSON. */
 export interface Opening {
+  /** What was committed to. */
   entry: CommittedEntry;
   /** 32 bytes in hex, that hide the leaf until now. */
   salt: string;
@@ -95,13 +100,14 @@ export interface Opening {
 
 /** An entry that can't be committed to or opened, or an opening that doesn't belong to the root. */
 export class CommitmentError extends Error {
+  /** For telling it apart where classes are copied. */
   override readonly name = "CommitmentError";
 }
 
 /** An entry as far as a commitment looks at it. */
 export interface EntryFields {
-  keyIds?: readonly number[];
-  responseIds?: readonly (readonly number[])[];
+  keyIds?: undefined | readonly number[];
+  responseIds?: undefined | readonly (readonly number[])[];
   /** Every other field, as a file has it. */
   extra: Readonly<Record<string, unknown>>;
 }
@@ -122,7 +128,7 @@ export class SetCommitment {
     this.#records = entries.map((entry, index) => recordOf(entry, index, entries.length));
     const contents = this.#records.map(contentOf);
     this.#salts = contents.map(saltOf);
-    this.#leaves = contents.map((content, i) => leafHash(this.#salts[i], content));
+    this.#leaves = contents.map((content, i) => leafHash(this.#salts[i]!, content));
     this.root = merkleRoot(this.#leaves).toHex();
   }
 
@@ -136,8 +142,8 @@ export class SetCommitment {
       throw new RangeError(`expected the number of an entry from 0 to ${this.count - 1}, found ${index}`);
     }
     return {
-      entry: this.#records[index],
-      salt: this.#salts[index].toHex(),
+      entry: this.#records[index]!,
+      salt: this.#salts[index]!.toHex(),
       path: merklePath(this.#leaves, index).map((hash) => hash.toHex()),
     };
   }
@@ -152,14 +158,14 @@ export class SetCommitment {
 export function verifyEntry(
   root: string,
   opening: unknown,
-  { drawKey }: { drawKey?: Uint8Array } = {},
+  { drawKey }: { drawKey?: Uint8Array | undefined } = {},
 ): CommittedEntry {
   if (!hex.safeParse(root).success) {
     throw new CommitmentError("root: expected 64 hexadecimal digits in lower case");
   }
   const parsed = openingSchema.safeParse(opening);
   if (!parsed.success) {
-    const { path, message } = parsed.error.issues[0];
+    const { path, message } = parsed.error.issues[0]!;
     throw new CommitmentError(`opening: ${path.join(".") || "content"}: ${message}`);
   }
   const { entry, salt, path } = parsed.data;
@@ -194,7 +200,7 @@ function recordOf({ keyIds, responseIds, extra }: EntryFields, index: number, co
     tokenizer_hash: extra.tokenizer_hash,
   });
   if (!parsed.success) {
-    const field = parsed.error.issues[0].path.join(".");
+    const field = parsed.error.issues[0]!.path.join(".");
     throw new CommitmentError(`${where}: field ${field} is missing or not what generate writes`);
   }
   checkRecord(parsed.data, where);

@@ -23,7 +23,7 @@ export function leafHash(...content: Uint8Array[]): Uint8Array {
 /** Hash of the tree over hashes of leaves; of no leaves SHA-256 of nothing. */
 export function merkleRoot(leaves: readonly Uint8Array[]): Uint8Array {
   if (leaves.length === 0) return sha256();
-  if (leaves.length === 1) return leaves[0];
+  if (leaves.length === 1) return leaves[0]!;
   const left = leftSize(leaves.length);
   return sha256(NODE, merkleRoot(leaves.slice(0, left)), merkleRoot(leaves.slice(left)));
 }

@@ -218,9 +218,9 @@ export function storedSettings(entries: readonly FingerprintEntry[], tokenizer: 
 /** Lengths that the ids in a file give, for asking it as it is. */
 export interface StoredLengths {
   /** Undefined if an entry has no ids of its key. */
-  key?: number;
+  key?: number | undefined;
   /** EOS counts. Undefined if an entry has no ids of its responses. */
-  response?: number;
+  response?: number | undefined;
 }
 
 /**

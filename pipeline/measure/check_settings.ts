@@ -2,7 +2,7 @@
  * What a check goes by: every setting with where it comes from, so that a rate says what it is a rate of.
  * @module
  */
-import type { FingerprintFile } from "../fingerprints/file.ts";
+import type { FingerprintEntry } from "../fingerprints/file.ts";
 import { storedLengths, storedSettings } from "../fingerprints/prepare.ts";
 import { type CheckConfig, savedSchema } from "../settings/check.ts";
 import { parseSettings } from "../settings/parse.ts";
@@ -12,7 +12,9 @@ import type { FoundResults } from "./found_results.ts";
 
 /** A setting: given, saved by the run, stored in the fingerprint file, or assumed since nothing says it. */
 export interface CheckSetting<T> {
+  /** What it is. */
   value: T;
+  /** What says so. */
   from: "flag" | "run" | "file" | "default";
 }
 
@@ -26,17 +28,20 @@ export interface CheckSettings {
   max_response_length: CheckSetting<number | null>;
   /** "stored": where the file's ids have it. */
   keep_eos_in_response: CheckSetting<boolean | "stored">;
+  /** Whether keys are asked as a user's message in the chat template. */
   use_chat_template: CheckSetting<boolean>;
   /** How many of the file, the first ones; 0 is all. */
   num_fingerprints: CheckSetting<number>;
+  /** Of drawn answers and random words. */
   seed: CheckSetting<number>;
 }
 
-/** What a check knows of its fingerprint file. */
-export interface CheckedFile {
-  file: FingerprintFile;
-  /** The run that it is looked at with. */
-  run?: FoundResults;
+/** What a check knows of its fingerprints. */
+interface CheckedFile {
+  /** The hash is that of a file, if they come from one. */
+  file: { entries: readonly FingerprintEntry[]; sha256?: string };
+  /** The run that they are looked at with. */
+  run?: FoundResults | undefined;
   /** Whether it holds the fingerprints as that run used them. */
   isSaved: boolean;
 }
@@ -47,13 +52,13 @@ export interface CheckedFile {
  */
 export function settleCheck(
   own: Omit<CheckConfig, "fingerprint_generation_strategy"> & {
-    fingerprint_generation_strategy?: ResponseStrategy;
+    fingerprint_generation_strategy?: ResponseStrategy | undefined;
   },
   { file, run, isSaved }: CheckedFile,
   tokenizer: Tokenizer,
 ): CheckSettings {
   const saved = parseSettings(savedSchema, run?.settings ?? {});
-  const isRunsInput = !isSaved && run?.fingerprintsSha256 === file.sha256;
+  const isRunsInput = !isSaved && file.sha256 !== undefined && run?.fingerprintsSha256 === file.sha256;
   const stored = storedSettings(file.entries, tokenizer);
   const lengths = storedLengths(file.entries, tokenizer);
   const { fingerprint_generation_strategy: asked } = own;

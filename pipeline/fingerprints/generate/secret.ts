@@ -90,7 +90,7 @@ const made = (seed: number | null) => seed === null ? "without a seed" : `with t
 export interface StoredSecret {
   secret: Secret;
   /** Root of the commitment to the set that was made from it, hex; undefined before there is one. */
-  setCommitment?: string;
+  setCommitment?: string | undefined;
 }
 
 /** Writes a secret, readable by its owner only, and atomically. @throws FileWriteError */

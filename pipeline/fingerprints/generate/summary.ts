@@ -41,7 +41,7 @@ export interface GenerateSummary {
     quantiles: Record<string, number>;
   };
   /** Root of the commitment to the set, 32 bytes in hex; undefined for an empty one. */
-  commitment?: string;
+  commitment?: string | undefined;
 }
 
 /** What a run did beside making the fingerprints. */
@@ -50,7 +50,7 @@ export interface RunCounts {
   attempts: number;
   rejected: ReadonlyMap<string, number>;
   limit: number;
-  commitment?: string;
+  commitment?: string | undefined;
 }
 
 /** Sums up a set of fingerprints; its numbers are 0 when there are none. */
