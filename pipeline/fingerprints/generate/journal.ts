@@ -108,7 +108,10 @@ export class Journal implements Disposable {
       const options = { read: true, write: true, ...(info ? {} : { createNew: true, mode: 0o600 }) };
       file = await attempt(path, () => Deno.open(path, options));
       if (!await isSame(path, file)) {
-        throw new GenerateFileError(path, "expected a file that stays in its place, found it replaced meanwhile");
+        throw new GenerateFileError(
+          path,
+          "expected a file that stays in its place, found it replaced meanwhile",
+        );
       }
       return new Journal(path, file, lock, (await file.stat()).size);
     } catch (error) {
@@ -151,7 +154,7 @@ export class Journal implements Disposable {
   }
 
   async #append(value: object): Promise<void> {
-    const content = JSON.stringify({ line: ++this.#lines, ...value });
+    const content = JSON.stringify({ ...value, line: ++this.#lines });
     this.#hash = hashOf(this.#hash, content);
     const bytes = new TextEncoder().encode(`${content.slice(0, -1)},"hash":"${this.#hash}"}\n`);
     this.#bytes += bytes.length;
