@@ -170,6 +170,7 @@ Deno.test("a run that was killed at its very end goes on to that end; its journa
     void (type === "progress" && (kept = Deno.readTextFileSync(journal)));
   await make("ended.json", config, { onEvent });
   const whole = text("ended.json");
+  const left = ["ended.json", "ended.json.commitment.json", "ended.json.secret"];
   const temporary = join(dir, ".ended.json.99999-0.tmp");
   for (
     const [asked, refusal] of [[config, undefined], [
@@ -177,20 +178,17 @@ Deno.test("a run that was killed at its very end goes on to that end; its journa
       /is there already/,
     ]] as const
   ) {
-    Deno.writeTextFileSync(journal, kept);
+    Deno.writeTextFileSync(journal, kept, { mode: 0o600 });
     Deno.writeTextFileSync(temporary, whole.slice(0, 50));
     if (refusal) await assert.rejects(make("ended.json", asked), refusal);
     else await make("ended.json", asked);
     assert.equal(text("ended.json"), whole);
-    assert.deepEqual(names(dir).filter((name) => name.includes("ended")), [
-      "ended.json",
-      "ended.json.secret",
-    ]);
+    assert.deepEqual(names(dir).filter((name) => name.includes("ended")), left);
   }
   // A run of another file finds what that one left.
-  Deno.writeTextFileSync(journal, kept);
+  Deno.writeTextFileSync(journal, kept, { mode: 0o600 });
   await make("another.json", config);
-  assert.deepEqual(names(dir).filter((name) => name.includes("ended")), ["ended.json", "ended.json.secret"]);
+  assert.deepEqual(names(dir).filter((name) => name.includes("ended")), left);
 });
 
 Deno.test("a finished file is replaced only by force, and stays until the new one is whole", async () => {
