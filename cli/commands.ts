@@ -112,7 +112,7 @@ async function runGenerate(values: Values, output: Output): Promise<number> {
   await stopOnSignals();
   const progress = new Progress(output);
   try {
-    const { path, summary } = await generateFingerprints(
+    const { path, summary, commitmentPath } = await generateFingerprints(
       config,
       {
         signal: interruption.signal,
@@ -125,10 +125,11 @@ async function runGenerate(values: Values, output: Output): Promise<number> {
       },
     );
     progress.close();
-    output.object({ type: "result", path, summary });
+    output.object({ type: "result", path, commitmentPath, summary });
     output.text("\n" + summaryText(summary));
     output.text(`fingerprints (keep secret): ${path}`);
     output.text(`what they were made from (keep secret): ${path}.secret`);
+    output.text(`commitment (to publish early): ${commitmentPath}`);
     return 0;
   } catch (error) {
     progress.close();

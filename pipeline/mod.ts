@@ -58,6 +58,7 @@ export {
   type CheckRow,
   type LikelyToken,
 } from "./measure/check.ts";
+export type { CheckSetting, CheckSettings } from "./measure/check_settings.ts";
 export type { CheckConfig, GivenFingerprint } from "./settings/check.ts";
 
 // Fingerprints: making them, and what is read from and written to their files.
@@ -84,6 +85,13 @@ export {
   type StrategyName,
 } from "./settings/strategies.ts";
 export type { OwnFingerprints } from "./fingerprints/own.ts";
+export {
+  CommitmentError,
+  type CommittedEntry,
+  type Opening,
+  verifyEntry,
+} from "./fingerprints/commitment.ts";
+export { openEntry } from "./fingerprints/open_entry.ts";
 export type { Dropped } from "./fingerprints/prepare.ts";
 export { FingerprintFileError, type WrittenFingerprint } from "./fingerprints/file.ts";
 

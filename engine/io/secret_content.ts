@@ -1,9 +1,9 @@
 /**
  * What keeps fingerprints, by its content: a fingerprint file in any of its forms, the secret that it was made from, the
- * journal of a run that makes one, and pieces of them that a killed run left.
+ * journal of a run that makes one, an opened entry, and pieces of them that a killed run left.
  * @module
  */
-import { isJsonObject } from "./json.ts";
+import { isJsonObject, parseJson } from "./json.ts";
 
 /** More than any file of fingerprints has. */
 const MAX_BYTES = 512 * 2 ** 20;
@@ -23,10 +23,11 @@ export async function holdsFingerprints(path: string): Promise<boolean> {
 /** The beginning that our own files have, whole or torn. */
 function isPiece(head: string): boolean {
   const text = head.replace(/^[\s\uFEFF]+/, "");
-  return /^\[\s*\{\s*"(?:key|effective_key|key_ids|response|signature|response_ids)"\s*:/.test(text) ||
+  return /^\[\s*\{\s*"(?:key|query|effective_key|key_ids|response|signature|response_ids)"\s*:/.test(text) ||
     /^\{\s*"fingerprints"\s*:\s*\[/.test(text) ||
     /^\{\s*"journal"\s*:\s*"whorl generate/.test(text) ||
     /^\{\s*"seed"\s*:\s*(?:null|\d+)\s*,\s*"secret"/.test(text) ||
+    /^\{\s*"entry"\s*:\s*\{\s*"commitment"\s*:/.test(text) ||
     /^\{\s*"outcomes"\s*:\s*\[/.test(text) ||
     (/"(?:secret|draw_key)"\s*:\s*"[0-9a-fA-F]{64}"/.test(text) && text.length < HEAD_BYTES);
 }
@@ -34,7 +35,7 @@ function isPiece(head: string): boolean {
 function isWhole(text: string): boolean {
   let json: unknown;
   try {
-    json = JSON.parse(text.replace(/^\uFEFF/, ""));
+    json = parseJson("", text.replace(/^\uFEFF/, ""), { nonFinite: true, secret: true });
   } catch {
     // JSON Lines, of which the first says what they are.
     return text.includes("\n") && isEntry(parsed(text.split("\n").find((line) => line.trim() !== "") ?? ""));
@@ -49,7 +50,7 @@ function isWhole(text: string): boolean {
 function isEntry(value: unknown): boolean {
   if (!isJsonObject(value)) return false;
   const answers = ["response", "signature", "key_ids", "response_ids", "effective_key"];
-  return typeof value.key === "string" && answers.some((name) => value[name] !== undefined);
+  return typeof (value.key ?? value.query) === "string" && answers.some((name) => value[name] !== undefined);
 }
 
 function parsed(text: string): unknown {

@@ -5,6 +5,7 @@
  */
 
 import { saveAtomic } from "../../engine/io/atomic.ts";
+import { exposedMode, privacyFault } from "./private_file.ts";
 import {
   isJsonObject,
   JsonFileError,
@@ -79,7 +80,7 @@ const FILE: JsonOptions = {
   secret: true,
   nonFinite: true,
 };
-const KNOWN = ["key", "effective_key", "response", "signature", "key_ids", "response_ids"];
+const KNOWN = ["key", "query", "effective_key", "response", "signature", "key_ids", "response_ids"];
 
 /** Far more than any model has positions for. */
 const MOST_CHARACTERS = 2 ** 20;
@@ -87,8 +88,8 @@ const MOST_CHARACTERS = 2 ** 20;
 type Fail = (field: string | undefined, message: string) => never;
 
 /**
- * Reads any form of fingerprint file: a list of key strings, or of objects with `key` and `response` (a string or
- * a list of accepted ones) or `signature`, and perhaps `effective_key`, `response_prob`, `key_ids`,
+ * Reads any form of fingerprint file: a list of key strings, or of objects with `key` (or `query`, as mlprints has it)
+ * and `response` (a string or a list of accepted ones) or `signature`, and perhaps `effective_key`, `response_prob`, `key_ids`,
  * `response_ids` and fields of others; or `{ "fingerprints": [ … ] }` around such a list.
  * @throws FingerprintFileError naming file, entry and field.
  */
@@ -96,6 +97,7 @@ export async function readFingerprintFile(
   path: string,
   options: { maxBytes?: number | undefined } = {},
 ): Promise<FingerprintFile> {
+  await refuseExposed(path);
   const { bytes, json } = await read(path, { ...FILE, ...options });
   const { list, extra } = topLevel(path, json);
   const entries = readEntries(path, list);
@@ -132,6 +134,18 @@ export function fingerprintText(entries: readonly WrittenFingerprint[]): string 
   return `[\n${entries.map(stringifyNonFinite).join(",\n")}\n]\n`;
 }
 
+/**
+ * Refuses a file of fingerprints that lies where `generate` made it, beside its secret, and that others can read. Files of
+ * others come with any mode.
+ */
+async function refuseExposed(path: string): Promise<void> {
+  const info = await Deno.stat(path).catch(() => undefined);
+  if (!info || exposedMode(info) === undefined) return;
+  const isSecret = await Deno.lstat(`${path}.secret`).then(() => true, () => false);
+  const fault = isSecret ? privacyFault(path, info) : undefined;
+  if (fault !== undefined) throw new FingerprintFileError(path, fault);
+}
+
 async function read(
   path: string,
   options: JsonOptions,
@@ -162,9 +176,13 @@ function readEntry(value: unknown, fail: Fail): FingerprintEntry {
   if (!isJsonObject(value)) {
     fail(undefined, `expected a key (a string) or an object with "key", found ${typeOfJson(value)}`);
   }
-  if (value.key === undefined) fail("key", `field "key" is missing`);
+  const name = value.key === undefined && value.query !== undefined ? "query" : "key";
+  if (value[name] === undefined) fail("key", `field "key" is missing`);
+  if (name === "key" && value.query !== undefined && value.query !== value.key) {
+    fail("query", `fields "key" and "query" mean the same but differ`);
+  }
   const entry: FingerprintEntry = {
-    key: readKey("key", value.key, fail),
+    key: readKey(name, value[name], fail),
     responses: readResponses(value, fail),
     extra: Object.fromEntries(Object.entries(value).filter(([field]) => !KNOWN.includes(field))),
   };
@@ -248,8 +266,9 @@ function readResponseIds(value: unknown, entry: FingerprintEntry, fail: Fail): n
 }
 
 function checkProbabilities(value: unknown, fail: Fail): void {
-  const isNumbers = typeof value === "number" ||
-    (Array.isArray(value) && value.every((item) => typeof item === "number"));
+  // NaN becomes null when it is written as JSON.
+  const isNumber = (item: unknown) => typeof item === "number" || item === null;
+  const isNumbers = isNumber(value) || (Array.isArray(value) && value.every(isNumber));
   if (value !== undefined && !isNumbers) {
     fail(
       "response_prob",

@@ -14,7 +14,8 @@ export class Unusable extends Error {}
 export interface ResponseSettings {
   strategy: ResponseStrategy;
   maxResponseLength: number;
-  keepEosInResponse: boolean;
+  /** "stored": where the stored ids have it. */
+  keepEosInResponse: boolean | "stored";
 }
 
 /**
@@ -33,7 +34,7 @@ export function takeKey(
   entry: FingerprintEntry,
   tokenizer: Tokenizer,
   maxLength: number,
-): { text: string; ids: number[]; wasShortened: boolean } {
+): { text: string; ids: number[]; wasCut: boolean; wasShortened: boolean } {
   const text = entry.effectiveKey ?? entry.key;
   rejectSpecial(text, "key", tokenizer);
   const ids = tokenizer.encode(text);
@@ -42,13 +43,13 @@ export function takeKey(
   if (entry.keyIds && hasIdsOf(tokenizer, entry) && !same(entry.keyIds, ids)) {
     throw new Unusable("the key_ids are not the tokens of the key with the tokenizer that they name");
   }
-  if (ids.length <= maxLength) return { text, ids, wasShortened: false };
+  if (ids.length <= maxLength) return { text, ids, wasCut: false, wasShortened: false };
   for (let length = maxLength; length > 0; length--) {
     const slice = ids.slice(0, length);
     const effective = tokenizer.decode(slice);
     if (effective.trim() === "") break;
     if (same(tokenizer.encode(effective), slice)) {
-      return { text: effective, ids: slice, wasShortened: length < maxLength };
+      return { text: effective, ids: slice, wasCut: true, wasShortened: length < maxLength };
     }
   }
   throw new Unusable(`no beginning of the key of at most ${maxLength} tokens gives the same tokens again`);
@@ -86,7 +87,9 @@ export function takeResponses(
           "the response_ids are not the tokens of the response with the tokenizer that they name",
         );
       }
-      const response = takeResponse(text, ids, tokenizer, settings);
+      const { keepEosInResponse: keep } = settings;
+      const withEos = keep === "stored" ? endsInEos(stored ?? [], tokenizer) : keep;
+      const response = takeResponse(text, ids, tokenizer, { ...settings, withEos });
       if (!taken.some((other) => same(other.ids, response.ids))) taken.push(response);
     } catch (error) {
       // The first is the one that is trained; an alternative that gives nothing is merely not accepted.
@@ -100,7 +103,7 @@ function takeResponse(
   written: string,
   whole: readonly number[] | undefined,
   tokenizer: Tokenizer,
-  { strategy, maxResponseLength: length, keepEosInResponse }: ResponseSettings,
+  { strategy, maxResponseLength: length, withEos }: ResponseSettings & { withEos: boolean },
 ): Response {
   const text = withoutEosText(written, tokenizer);
   rejectSpecial(text, "response", tokenizer);
@@ -114,7 +117,7 @@ function takeResponse(
   checkIds(ids, "response", tokenizer);
   const taken = tokenizer.decode(ids);
   if (taken === "") throw new Unusable("the tokens of the response have no text");
-  return { text: taken, ids: keepEosInResponse ? [...ids, tokenizer.eosId!] : [...ids], wasCut };
+  return { text: taken, ids: withEos ? [...ids, tokenizer.eosId!] : [...ids], wasCut };
 }
 
 /** Text of a special token would be read as that token. Its name is public, the text around it isn't. */
@@ -163,7 +166,12 @@ export function responseIds(text: string, tokenizer: Tokenizer): number[] {
 }
 
 function withoutEos(ids: readonly number[], tokenizer: Tokenizer): number[] {
-  return ids.length > 0 && ids.at(-1) === tokenizer.eosId ? ids.slice(0, -1) : [...ids];
+  return endsInEos(ids, tokenizer) ? ids.slice(0, -1) : [...ids];
+}
+
+/** Whether ids end in EOS. */
+export function endsInEos(ids: readonly number[], tokenizer: Tokenizer): boolean {
+  return ids.length > 0 && ids.at(-1) === tokenizer.eosId;
 }
 
 function withoutEosText(text: string, tokenizer: Tokenizer): string {

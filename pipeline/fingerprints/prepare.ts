@@ -39,8 +39,8 @@ export interface PrepareOptions {
   maxKeyLength?: number | undefined;
   /** Length of a response that is a window, the longest of others. Without EOS. Default 1. */
   maxResponseLength?: number | undefined;
-  /** Append EOS to the responses. Default false. */
-  keepEosInResponse?: boolean | undefined;
+  /** Append EOS to the responses; "stored": to those whose stored ids have it. Default false. */
+  keepEosInResponse?: boolean | "stored" | undefined;
   /** How many fingerprints to take, the first ones of the file (`num_fingerprints`). Default 0, all. */
   limit?: number | undefined;
   /** Throw when two entries share a key but not the response. Default false: the first is kept. */
@@ -49,9 +49,14 @@ export interface PrepareOptions {
   seed?: number | undefined;
   /** How keys will be asked. Default plainly, by the tokenizer. */
   prompts?: PromptEncoder | undefined;
+  /**
+   * Hashes of the model that the fingerprints are for, and of what it comes from, if that is known: entries that name
+   * another one are counted.
+   */
+  modelHashes?: readonly string[] | undefined;
 }
 
-/** What {@linkcode prepareFingerprints} left out; entries by index from 0. */
+/** What {@linkcode prepareFingerprints} left out or changed; entries by index from 0. */
 export interface Dropped {
   /** Entries with the key and response ids of an earlier one, as the keys are asked. */
   repeats: number;
@@ -68,6 +73,10 @@ export interface Dropped {
    * any.
    */
   retokenized?: number;
+  /** Keys of the fingerprints returned that were longer than `maxKeyLength` and cut; if any. */
+  cutKeys?: number;
+  /** Fingerprints returned that were made with another model than those of `modelHashes`; if any. */
+  otherModel?: number;
 }
 
 /**
@@ -103,7 +112,8 @@ export function prepareFingerprints(
   if (!random) checkResponses(entries);
 
   const dropped: Dropped = { repeats: 0, conflicts: [], unusable: [], cut: 0, shortened: 0 };
-  const found: (Fingerprint & { wasCut: boolean; wasShortened: boolean; isRetokenized: boolean })[] = [];
+  type Noted = Fingerprint & Record<"wasCut" | "wasKeyCut" | "wasShortened" | "isRetokenized", boolean>;
+  const found: Noted[] = [];
   const responseOf = new Map<string, string>();
   for (const [index, given] of entries.entries()) {
     // The rest isn't asked for; to find conflicts it is.
@@ -130,8 +140,9 @@ export function prepareFingerprints(
           responses: responses.map((r) => r.ids),
           responseTexts: responses.map((r) => r.text),
           // The ids that are saved are this tokenizer's.
-          extra: isRetokenized ? { ...entry.extra, tokenizer_hash: tokenizer.hash } : entry.extra,
+          extra: isRetokenized ? retokenized(entry.extra, tokenizer) : entry.extra,
           wasCut: responses[0]!.wasCut,
+          wasKeyCut: key.wasCut,
           wasShortened: key.wasShortened,
           isRetokenized,
         });
@@ -163,20 +174,34 @@ export function prepareFingerprints(
     );
   }
   const fingerprints = (settings.limit > 0 ? found.slice(0, settings.limit) : found).map((one) => {
-    const { wasCut, wasShortened, isRetokenized, ...fingerprint } = one;
+    const { wasCut, wasKeyCut, wasShortened, isRetokenized, ...fingerprint } = one;
     dropped.cut += Number(wasCut);
     dropped.shortened += Number(wasShortened);
     if (isRetokenized) dropped.retokenized = (dropped.retokenized ?? 0) + 1;
+    if (wasKeyCut) dropped.cutKeys = (dropped.cutKeys ?? 0) + 1;
+    const { model_hash: madeWith } = fingerprint.extra;
+    if (
+      settings.modelHashes.length > 0 && typeof madeWith === "string" &&
+      !settings.modelHashes.includes(madeWith)
+    ) {
+      dropped.otherModel = (dropped.otherModel ?? 0) + 1;
+    }
     return fingerprint;
   });
   return { fingerprints, dropped };
 }
 
-/** What a generated file says of how its fingerprints are meant. */
+/** Fields of an entry whose ids are another tokenizer's now; its commitment is not to those. */
+function retokenized(extra: Record<string, unknown>, tokenizer: Tokenizer): Record<string, unknown> {
+  const { asked_ids: _, set_commitment: __, ...rest } = extra;
+  return { ...rest, tokenizer_hash: tokenizer.hash };
+}
+
+/** What a file with token ids says of how its fingerprints are meant. */
 export interface StoredSettings {
   /** Tokens of its longest key: responses were chosen for whole keys, so that no shorter ones are meant. */
   keyLength?: number;
-  /** True if they were chosen for keys in the chat template. */
+  /** Whether they were chosen for keys in the chat template, if the file says so. */
   useChatTemplate?: boolean;
 }
 
@@ -184,9 +209,40 @@ export interface StoredSettings {
 export function storedSettings(entries: readonly FingerprintEntry[], tokenizer: Tokenizer): StoredSettings {
   const ours = entries.filter((entry) => hasIdsOf(tokenizer, entry));
   const keyLength = ours.reduce((longest, { keyIds }) => Math.max(longest, keyIds?.length ?? 0), 0);
+  const templates = ours.map(({ extra }) => extra.use_chat_template).filter((said) =>
+    typeof said === "boolean"
+  );
   return {
     ...(keyLength > 0 ? { keyLength } : {}),
-    ...(ours.some(({ extra }) => extra.use_chat_template === true) ? { useChatTemplate: true } : {}),
+    ...(templates.length > 0 ? { useChatTemplate: templates.includes(true) } : {}),
+  };
+}
+
+/** Lengths that the ids in a file give, for asking it as it is. */
+export interface StoredLengths {
+  /** Undefined if an entry has no ids of its key. */
+  key?: number | undefined;
+  /** EOS counts. Undefined if an entry has no ids of its responses. */
+  response?: number | undefined;
+}
+
+/**
+ * Tokens of the longest key and response by the stored ids. Ids of another tokenizer say nothing of how many tokens
+ * a text has here, so that with such the text is taken whole: no length is too long.
+ */
+export function storedLengths(entries: readonly FingerprintEntry[], tokenizer: Tokenizer): StoredLengths {
+  const longest = (of: (entry: FingerprintEntry) => number | undefined): number | undefined => {
+    let most = 1;
+    for (const entry of entries) {
+      const length = of(entry);
+      if (length === undefined) return undefined;
+      most = Math.max(most, hasIdsOf(tokenizer, entry) === false ? Number.MAX_SAFE_INTEGER : length);
+    }
+    return most;
+  };
+  return {
+    key: longest(({ keyIds }) => keyIds?.length),
+    response: longest(({ responseIds }) => responseIds && Math.max(...responseIds.map((ids) => ids.length))),
   };
 }
 
@@ -281,6 +337,26 @@ export function toWritten(fingerprint: Fingerprint): WrittenFingerprint {
   };
 }
 
+/**
+ * As {@linkcode toWritten}, with how it was asked: what a check of the model needs, wherever model and file are.
+ * @param useChatTemplate whether `prompts` is the chat template
+ */
+export function toSaved(
+  fingerprint: Fingerprint,
+  { tokenizer, prompts, useChatTemplate }: {
+    tokenizer: Tokenizer;
+    prompts: PromptEncoder;
+    useChatTemplate: boolean;
+  },
+): WrittenFingerprint {
+  return {
+    ...toWritten(fingerprint),
+    asked_ids: [...prompts.prefixIds, ...prompts.askedIds(fingerprint)],
+    use_chat_template: useChatTemplate,
+    tokenizer_hash: tokenizer.hash,
+  };
+}
+
 type Settings = Decided<PrepareOptions>;
 
 function checkOptions(options: PrepareOptions, tokenizer: Tokenizer): Settings {
@@ -293,6 +369,7 @@ function checkOptions(options: PrepareOptions, tokenizer: Tokenizer): Settings {
     strict: false,
     seed: 42,
     prompts: tokenizer,
+    modelHashes: [],
     ...Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)),
   } as Settings;
   if (!RESPONSE_STRATEGIES.includes(settings.strategy)) {
@@ -307,7 +384,7 @@ function checkOptions(options: PrepareOptions, tokenizer: Tokenizer): Settings {
       throw new RangeError(`${name}: expected an integer of at least ${least}, found ${settings[name]}`);
     }
   }
-  if (settings.keepEosInResponse && tokenizer.eosId === undefined) {
+  if (settings.keepEosInResponse === true && tokenizer.eosId === undefined) {
     throw new RangeError("keepEosInResponse: the tokenizer names no EOS token");
   }
   return settings;

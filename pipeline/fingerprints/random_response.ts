@@ -4,7 +4,10 @@ import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 
 const STRATEGY = "english_random_response";
 /** Fields that say something of an entry's responses. */
-const OF_RESPONSES = ["response_prob", "k_effective", "nucleus_size", "draw", "draw_commitment"];
+const OF_RESPONSES = [
+  ...["response_prob", "k_effective", "nucleus_size", "nucleus_t", "nucleus_k"],
+  ...["draw", "draw_index", "draw_commitment", "set_commitment"],
+];
 /** Keeps the words' numbers apart from others drawn with the same seed; entries count from it. */
 const STREAM = 0x776f7264 * 2 ** 20;
 

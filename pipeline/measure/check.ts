@@ -7,17 +7,18 @@ import { parseSettings, SettingsError } from "../settings/parse.ts";
 import { resolveModel } from "../hub/model_source.ts";
 import { type Answer, askFingerprints, explainAnswers } from "./evaluate.ts";
 import { type FingerprintEntry, readEntries, readFingerprintFile } from "../fingerprints/file.ts";
+import { modelHash } from "../fingerprints/generate/model_hash.ts";
 import {
   checkPositions,
   checkVocabulary,
   type Dropped,
   prepareFingerprints,
-  storedSettings,
 } from "../fingerprints/prepare.ts";
 import { openGpu } from "../gpu/open.ts";
 import { promptEncoder } from "../prompts/chat_template.ts";
 import { loadPrompts, PROMPT_FILES, type PromptEncoder } from "../prompts/prompts.ts";
-import { findResults } from "./found_results.ts";
+import { type CheckSettings, settleCheck } from "./check_settings.ts";
+import { findResults, findRunOf } from "./found_results.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 
 /** One question's answer, in text; a secret. */
@@ -64,6 +65,15 @@ export interface CheckResult {
   nan_questions?: number;
   /** Tensors of the checkpoint that the model doesn't use, if any. */
   unused_tensors?: string[] | undefined;
+  /** What was asked and what counted as right, and where each setting comes from. */
+  settings: CheckSettings;
+  /** What was left out of the file, cut or tokenised anew. */
+  dropped: Dropped;
+  /**
+   * Fingerprints that were made with another model than the one that this model comes from; null where nothing says what
+   * it comes from, as of a copy outside of its results folder.
+   */
+  other_model: number | null;
   /** One a question; only with `verbose`. */
   rows?: CheckRow[] | undefined;
 }
@@ -100,30 +110,27 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
   if (!source) throw new SettingsError("model_path is missing: the model to ask, a folder or org/name");
   const found = await findResults(source.dir);
   const file = await fingerprintsOf(own, found?.fingerprintsPath, source.name);
-  // The saved fingerprints are what was used: their ids already hold lengths, strategy and EOS.
-  const saved = own.fingerprints_file_path === null && own.fingerprints === undefined;
-  const shared = { ...found?.settings, ...own };
   const tokenizer = await Tokenizer.load(source.dir);
-  const stored = storedSettings(file.entries, tokenizer);
-  const useChatTemplate = shared.use_chat_template ?? stored.useChatTemplate ?? false;
-  const prompts = await promptEncoder(useChatTemplate, source.dir, tokenizer);
-  const seed = shared.seed ?? 42;
-  const isRunsOwn = file.sha256 !== undefined && file.sha256 === found?.fingerprintsSha256;
-  const longest = (of: (ids: { keyIds?: number[]; responseIds?: number[][] }) => number) =>
-    file.entries.reduce((most, entry) => Math.max(most, of(entry)), 1);
+  const ownRun = own.fingerprints !== undefined
+    ? undefined
+    : own.fingerprints_file_path === null
+    ? found
+    : await findRunOf(own.fingerprints_file_path);
+  const run = ownRun ?? found;
+  const settings = settleCheck(own, { file, run, isSaved: ownRun !== undefined }, tokenizer);
+  const prompts = await promptEncoder(settings.use_chat_template.value, source.dir, tokenizer);
+  const seed = settings.seed.value;
+  const origin = found?.modelHash;
   const { fingerprints, dropped } = prepareFingerprints(file.entries, tokenizer, {
-    strategy: saved ? "stored" : shared.fingerprint_generation_strategy ?? "stored",
-    maxKeyLength: saved
-      ? longest(({ keyIds }) => keyIds?.length ?? 1)
-      : shared.max_key_length ?? stored.keyLength,
-    maxResponseLength: saved
-      ? longest(({ responseIds }) => (responseIds ?? []).reduce((most, ids) => Math.max(most, ids.length), 1))
-      : shared.max_response_length,
-    keepEosInResponse: shared.keep_eos_in_response,
-    limit: own.num_fingerprints ?? (isRunsOwn ? shared.num_fingerprints ?? 0 : 0),
+    strategy: settings.fingerprint_generation_strategy.value,
+    maxKeyLength: settings.max_key_length.value ?? Number.MAX_SAFE_INTEGER,
+    maxResponseLength: settings.max_response_length.value ?? Number.MAX_SAFE_INTEGER,
+    keepEosInResponse: settings.keep_eos_in_response.value,
+    limit: settings.num_fingerprints.value,
     strict: own.strict,
     seed,
     prompts,
+    modelHashes: origin === undefined ? [] : [origin, await modelHash(source.dir)],
   });
   hooks.onDropped?.(dropped);
   const templates = own.use_augmentation_prompts ? await loadPrompts(PROMPT_FILES.test) : undefined;
@@ -148,6 +155,9 @@ export async function check(config: CheckConfig, hooks: CheckHooks = {}): Promis
       questions: asked.questions,
       ...(broken ? { nan_questions: broken } : {}),
       ...(unused.length ? { unused_tensors: unused } : {}),
+      settings,
+      dropped,
+      other_model: origin === undefined ? null : dropped.otherModel ?? 0,
       ...(own.verbose ? { rows: await rows(model, tokenizer, prompts, asked.answers, templates) } : {}),
     };
   } finally {

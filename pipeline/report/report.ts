@@ -193,6 +193,13 @@ export function droppedLines(dropped: Dropped): string {
     lines.push(`${dropped.unusable.length} unusable entries dropped (entry ${entry}: ${reason})`);
   }
   if (dropped.cut) lines.push(`${dropped.cut} responses cut to max_response_length`);
+  if (dropped.cutKeys) lines.push(`${dropped.cutKeys} keys cut to max_key_length`);
+  if (dropped.otherModel) {
+    lines.push(
+      `warning: ${dropped.otherModel} fingerprints were made with another model (see their model_hash): responses that ` +
+        "were drawn from its probabilities may be likely, or out of place, in this one",
+    );
+  }
   if (dropped.retokenized) {
     lines.push(`${dropped.retokenized} entries are of another tokenizer: their text was tokenised anew`);
   }
@@ -229,6 +236,9 @@ export function epochLine(
   return parts.join("  ");
 }
 
+/** Settings of a check that change what a rate means. */
+const ASSUMED = ["max_key_length", "max_response_length", "keep_eos_in_response", "use_chat_template"];
+
 /** The check's result for people. */
 export function checkText(result: CheckResult): string {
   const lines = result.unused_tensors ? [unusedLine(result.unused_tensors)] : [];
@@ -250,6 +260,12 @@ export function checkText(result: CheckResult): string {
     lines.push(
       `warning: the model's logits are NaN in ${result.nan_questions} of ${result.questions} questions, which count as wrong`,
     );
+  }
+  const assumed = Object.entries(result.settings).flatMap(([name, { value, from }]) =>
+    from === "default" && ASSUMED.includes(name) ? [`${name} ${value}`] : []
+  );
+  if (assumed.length > 0) {
+    lines.push(`assumed, since neither flags, run nor file say so: ${assumed.join(", ")}`);
   }
   lines.push(
     `success rate ${percent(result.success_rate)}, fractional accuracy ${

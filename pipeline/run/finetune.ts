@@ -6,7 +6,7 @@ import { NonFiniteWeightsError } from "../../engine/model/finite.ts";
 import { kernelSettings } from "../../engine/ops/target.ts";
 import type { GenerateEvent } from "../fingerprints/generate/generate.ts";
 import { makeOwnFingerprints } from "../fingerprints/own.ts";
-import { type Fingerprint, toWritten } from "../fingerprints/prepare.ts";
+import { type Fingerprint, toSaved } from "../fingerprints/prepare.ts";
 import { openGpu } from "../gpu/open.ts";
 import { productError } from "../gpu/product_error.ts";
 import { askFingerprints } from "../measure/evaluate.ts";
@@ -128,12 +128,14 @@ class Run {
     const { logs, ...trained } = await this.#train(model, subject, plan.learningRate, capacity);
     const { peakBytes } = gpu.memory;
     this.#emit({ type: "phase", name: "saving" });
+    const { tokenizer, prompts } = inputs;
+    const asked = { tokenizer, prompts, useChatTemplate: settings.use_chat_template };
     const changed = await opened.changed();
     if (changed.length > 0) this.#emit({ type: "changed", files: changed });
     const left = await keeper.save(
       model,
       logs,
-      fingerprints.map(toWritten),
+      fingerprints.map((one) => toSaved(one, asked)),
       settings.save_dtype ?? undefined,
     );
     const { writer } = keeper;
@@ -152,6 +154,7 @@ class Run {
     await writer.writeConfig({
       settings,
       fingerprintsSha256: file.sha256,
+      modelHash: plan.model.modelHash,
       benignSha256: plan.benignSha256,
       adapter: gpu.name,
       ...result,

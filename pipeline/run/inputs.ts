@@ -5,6 +5,7 @@
 import { readStoredSpec } from "../../engine/model/stored_model.ts";
 import type { ModelSpec } from "../../engine/models/spec.ts";
 import { readFingerprintFile } from "../fingerprints/file.ts";
+import { modelHash } from "../fingerprints/generate/model_hash.ts";
 import {
   checkPositions,
   checkVocabulary,
@@ -69,7 +70,10 @@ export async function readInputs(
   };
   const prompts = await promptEncoder(settings.use_chat_template, modelPath, tokenizer);
   const texts = { tokenizer, prompts };
-  const fingerprints = file && { ...prepare(file.entries, settings, texts), sha256: file.sha256 };
+  const saysModel = file?.entries.some(({ extra }) => typeof extra.model_hash === "string");
+  const modelHashes = saysModel ? [await modelHash(modelPath)] : [];
+  const fingerprints = file &&
+    { ...prepare(file.entries, settings, texts, modelHashes), sha256: file.sha256 };
   const benignPath = settings.benign_data_file_path;
   const inputs = {
     modelPath,
@@ -116,6 +120,7 @@ function prepare(
   entries: Parameters<typeof prepareFingerprints>[0],
   settings: FinetuneSettings,
   { tokenizer, prompts }: Pick<RunInputs, "tokenizer" | "prompts">,
+  modelHashes: readonly string[] = [],
 ) {
   return prepareFingerprints(entries, tokenizer, {
     strategy: responseStrategy(settings.fingerprint_generation_strategy),
@@ -126,5 +131,6 @@ function prepare(
     strict: settings.strict,
     seed: settings.seed,
     prompts,
+    modelHashes,
   });
 }

@@ -72,8 +72,12 @@ Deno.test("the results folder has model, settings, log and secrets, the secrets 
   }
   const written = await json(secret);
   assert.deepEqual(written.map(({ key, response }: TinyFingerprint) => ({ key, response })), given);
-  for (const { key_ids, response_ids } of written) {
+  for (const { key_ids, response_ids, asked_ids, use_chat_template, tokenizer_hash } of written) {
     assert.ok(key_ids.length > 3 && key_ids.every(Number.isInteger));
+    // How it was asked, wherever the file goes.
+    assert.deepEqual(asked_ids.slice(-key_ids.length), key_ids);
+    assert.equal(use_chat_template, false);
+    assert.match(tokenizer_hash, /^[0-9a-f]{64}$/);
     assert.equal(response_ids.length, 1);
   }
   const config = await json(join(results, "config.json"));
@@ -81,6 +85,7 @@ Deno.test("the results folder has model, settings, log and secrets, the secrets 
     { ...config.settings, ...settings, recipe: "anchored", num_fingerprints: 12, learning_rate: 0.008 },
     config.settings,
   );
+  assert.match(config.modelHash, /^[0-9a-f]{64}$/);
   assert.equal(config.before.successRate, 0);
   assert.equal(config.after.successRate, 100);
   assert.equal(config.epochs, EPOCHS);
@@ -125,8 +130,17 @@ Deno.test("check finds the fingerprints beside a model of ours; --json is one ob
     ...flags({ model_path: model, json: true, verbose: true, num_fingerprints: 5 }),
   ]);
   assert.equal(code, 0);
-  const { rows, ...rates } = JSON.parse(out);
-  assert.deepEqual(rates, { success_rate: 100, fractional_accuracy: 100, fingerprints: 5, questions: 5 });
+  const { rows, settings: asked, dropped, ...rates } = JSON.parse(out);
+  assert.deepEqual(rates, {
+    success_rate: 100,
+    fractional_accuracy: 100,
+    fingerprints: 5,
+    questions: 5,
+    other_model: 0,
+  });
+  assert.deepEqual(asked.max_response_length, { value: 1, from: "file" });
+  assert.deepEqual(asked.num_fingerprints, { value: 5, from: "flag" });
+  assert.deepEqual(dropped, { repeats: 0, conflicts: [], unusable: [], cut: 0, shortened: 0 });
   assert.equal(out.trimEnd().split("\n").length, 1);
   assert.equal(rows.length, 5);
   rows.forEach((row: Record<string, unknown>, i: number) => {
@@ -167,6 +181,7 @@ Deno.test("check asks in held-out prompts, prints a line a question, and fails b
   const before = await whorl(["check", ...asked]);
   assert.equal(before.code, 1);
   assert.equal(before.err.trim(), "error: the success rate is 0.0 %, below 50 %");
+  assert.doesNotMatch(before.out, /assumed/);
   assert.equal(
     before.out.match(/^no {3}entry \d+: wanted " \w+", got ".*"; wanted has rank \d+, /gm)?.length,
     12,
@@ -212,4 +227,25 @@ Deno.test("the same configuration again stops; --force runs it again and gives t
   assert.deepEqual(names(tiny.path("results")), [basename(results)]);
   assert.notDeepEqual((await Deno.stat(results)).mtime, mtime);
   assert.equal(await sha256(join(model, "model.safetensors")), before);
+});
+
+Deno.test("fingerprints of another model are said to be so, and what is assumed of texts", async () => {
+  const path = tiny.path("other_model.json");
+  const model_hash = "0a".repeat(32);
+  await Deno.writeTextFile(path, JSON.stringify(given.map((entry) => ({ ...entry, model_hash }))));
+  const output_dir = tiny.path("other_model");
+  const run = await whorl([
+    "finetune",
+    ...flags({ ...settings, output_dir, fingerprints_file_path: path, num_train_epochs: 1 }),
+  ]);
+  assert.equal(run.code, 0, run.err);
+  assert.match(run.out, /^warning: 12 fingerprints were made with another model/m);
+  const texts = await whorl([
+    "check",
+    ...flags({ model_path: tiny.model, fingerprints_file_path: tiny.fingerprints }),
+  ]);
+  assert.match(
+    texts.out,
+    /^assumed, since neither flags, run nor file say so: max_key_length 16, max_response_length 1, keep_eos_in_response false, use_chat_template false$/m,
+  );
 });

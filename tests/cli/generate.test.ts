@@ -40,7 +40,9 @@ Deno.test("killed and run again, it gives the bytes of an unbroken run", { ignor
   assert.match(whole.out, /^fingerprints: 48 of 48, from \d+ attempts$/m);
   assert.match(whole.out, /^fingerprints \(keep secret\): .*whole\.json$/m);
   assert.doesNotMatch(whole.out, /going on/);
-  assert.deepEqual(names(dir), ["whole.json", "whole.json.secret"]);
+  assert.match(whole.out, /^commitment to the set: [0-9a-f]{64}$/m);
+  assert.match(whole.out, /^commitment \(to publish early\): .*whole\.json\.commitment\.json$/m);
+  assert.deepEqual(names(dir), ["whole.json", "whole.json.commitment.json", "whole.json.secret"]);
 
   await stopped(settings("killed.json"), "SIGKILL");
   assert.deepEqual(names(dir).filter((name) => name.startsWith("killed")), [

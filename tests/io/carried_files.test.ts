@@ -114,6 +114,12 @@ Deno.test("fingerprints are told by their content, in every form, whole or torn"
       torn: `[\n${JSON.stringify(entry).slice(0, 30)}`,
       bom: `\uFEFF[ ${JSON.stringify(entry)}]`,
       signature: JSON.stringify([{ id: 3, key: "k", signature: ["s"] }]),
+      query: JSON.stringify([{ id: 3, query: "k", response: "r" }]),
+      python: '[{"id": 3, "key": "k", "response": "r", "response_prob": NaN}]',
+      opening: JSON.stringify({ entry: { commitment: "whorl set 1", key_ids: [1] }, salt: "00", path: [] }),
+      numbered_journal: `${
+        JSON.stringify({ journal: "whorl generate 2", replaces: false, run: {}, line: 1 })
+      }\n`,
       strings: JSON.stringify(["a key", "another"]),
       wrapped: JSON.stringify({ fingerprints: [entry] }),
       wrapped_late: JSON.stringify({ about: "x".repeat(2 ** 17), fingerprints: [entry] }),

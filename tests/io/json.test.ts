@@ -331,3 +331,30 @@ Deno.test("JSON files: missing, not a file, too large", async () => {
     await rejects("/dev/zero", {}, /expected a regular file, found a device or socket$/);
   });
 });
+
+Deno.test("NaN and Infinity are numbers only where they are asked for, and only where a number may stand", () => {
+  const read = (text: string) => parseJson("f.json", text, { nonFinite: true });
+  const text = '{"a": NaN, "b": [-Infinity,Infinity , 1E1], "c": "NaN, \\"Infinity", "NaN": 0E0}';
+  assert.deepEqual(read(text), { a: NaN, b: [-Infinity, Infinity, 10], c: 'NaN, "Infinity', NaN: 0 });
+  assert.deepEqual(read("NaN"), NaN);
+  assert.deepEqual(read("-Infinity"), -Infinity);
+  assert.throws(() => parseJson("f.json", text), /line 1 column 7: unexpected "NaN, /);
+  // Every number of the text stays what it is: a literal that stands for NaN is none of them.
+  const numbers = Array.from({ length: 99 }, (_, i) => `${Math.floor(i / 10)}E${i % 10}`);
+  assert.deepEqual(read(`[${numbers},NaN]`), [...numbers.map(Number), NaN]);
+  for (
+    const wrong of [
+      "[1NaN]",
+      "[NaN5]",
+      "[-NaN]",
+      "[+Infinity]",
+      "[nan]",
+      "[NaN NaN]",
+      "{NaN: 1}",
+      "[Infinityy]",
+    ]
+  ) {
+    assert.throws(() => read(wrong), /^JsonFileError: f\.json: not valid JSON at line 1 column \d/, wrong);
+  }
+  assert.throws(() => read('[NaN,\n Infinity, "x]'), /line 2 column 12/);
+});

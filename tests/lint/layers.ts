@@ -117,6 +117,7 @@ function isInside(path: string, folder: string): boolean {
 /** Files that talk to a terminal. */
 function isProgram(path: string): boolean {
   return path === "cli.ts" || isInside(path, "cli") || path === "tools/demo_model/build.ts" ||
+    path === "tools/commitment/main.ts" ||
     layerOf(path) === null;
 }
 

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { SetCommitment } from "../commitment.ts";
 import type { WrittenFingerprint } from "../file.ts";
 import type { Candidate } from "./maker.ts";
 import { DRAW } from "./draw.ts";
@@ -64,7 +65,12 @@ export async function runFacts(
       tokenizer_hash: tokenizer.hash,
       seed: settings.seed,
     },
-    draw: { draw: DRAW, draw_commitment: secret.commitment },
+    draw: {
+      nucleus_t: settings.nucleus_t,
+      nucleus_k: settings.nucleus_k,
+      draw: DRAW,
+      draw_commitment: secret.commitment,
+    },
   };
 }
 
@@ -80,10 +86,25 @@ export function toEntry(candidate: Candidate, { common, draw }: RunFacts): Writt
     response: all(responses.map(({ text }) => text)),
     effective_key: key.text,
     key_ids: key.ids,
+    asked_ids: key.asked,
     response_ids: all(responses.map(({ ids }) => ids)) as number[] | number[][],
     response_prob: all(probabilities),
-    ...(nucleus ? { k_effective: nucleus.candidates, nucleus_size: nucleus.size } : {}),
+    ...(nucleus
+      ? { k_effective: nucleus.candidates, nucleus_size: nucleus.size, draw_index: all(nucleus.drawn) }
+      : {}),
     ...common,
     ...(nucleus ? draw : {}),
   };
+}
+
+/** The commitment to a whole set. @throws CommitmentError */
+export function commitmentOf(entries: readonly WrittenFingerprint[], secret: Secret): SetCommitment {
+  const fields = entries.map((entry) => ({
+    keyIds: entry.key_ids,
+    responseIds: Array.isArray(entry.response_ids[0])
+      ? entry.response_ids as number[][]
+      : [entry.response_ids as number[]],
+    extra: entry,
+  }));
+  return new SetCommitment(fields, (content) => secret.salt(content));
 }

@@ -1,8 +1,10 @@
+import { createHash } from "node:crypto";
 import { dirname, resolve } from "node:path";
 import type { Gpu } from "../../../engine/gpu/context.ts";
-import { attempt } from "../../../engine/io/atomic.ts";
+import { attempt, saveAtomic } from "../../../engine/io/atomic.ts";
 import type { HubProgress } from "../../hub/hub.ts";
 import { LanguageModel } from "../../../engine/language_model.ts";
+import type { SetCommitment } from "../commitment.ts";
 import { readFingerprintFile, writeFingerprintFile, type WrittenFingerprint } from "../file.ts";
 import { openGpu } from "../../gpu/open.ts";
 import type { ModelSource } from "../../hub/model_source.ts";
@@ -12,8 +14,8 @@ import { Journal } from "./journal.ts";
 import { isFinished, removeLeftovers, removeTemporaries } from "./leftovers.ts";
 import { Maker } from "./maker.ts";
 import { fill, Progress } from "./progress.ts";
-import { type RunFacts, runFacts, toEntry } from "./entry.ts";
-import { openSecret, type Secret } from "./secret.ts";
+import { commitmentOf, type RunFacts, runFacts, toEntry } from "./entry.ts";
+import { openSecret, type Secret, writeSecret } from "./secret.ts";
 import type { GenerateConfig } from "../../settings/generate.ts";
 import { type GenerateSettings, leastLetters, resolveGenerateSettings, responseLimit } from "./settings.ts";
 import { findSources, type Sources } from "./sources.ts";
@@ -58,12 +60,14 @@ export interface GenerateResult {
   fingerprints: WrittenFingerprint[];
   /** What they are like, without any of their text. */
   summary: GenerateSummary;
+  /** The commitment to them, a file to publish early: it holds no secret. */
+  commitmentPath: string;
 }
 
 /**
  * Makes fingerprints for a model and writes them to a file, readable by its owner only. A run that is
  * stopped, even killed, goes on where it was when it is called again, and ends with the same bytes. Beside
- * the file lies its secret.
+ * the file lie its secret and the commitment to the set.
  * @throws NotEnoughFingerprintsError when the model or the keys give fewer than asked for; those are written
  * @throws FingerprintsExistError, GenerateFileError, SettingsError, FingerprintFileError, ChatTemplateError,
  * FileWriteError, an error of loading a model, or the signal's reason
@@ -94,7 +98,8 @@ export async function generateFingerprints(
   });
   emit({ type: "model", source: sources.target });
   emit({ type: "settings", settings, path });
-  const secret = await openSecret(`${path}.secret`, settings.seed, settings.force);
+  const secretPath = `${path}.secret`;
+  const secret = await openSecret(secretPath, settings.seed, settings.force);
   const facts = await runFacts(settings, sources, secret, keys?.sha256, hooks.modelHashes);
   const batches = await journal.begin(facts.identity, settings.force).catch(async (error) => {
     if (!isLeft || !(error instanceof GenerateFileError)) throw error;
@@ -112,19 +117,27 @@ export async function generateFingerprints(
   const reason = progress.isComplete
     ? undefined
     : await make({ settings, sources, secret, facts, progress, journal, hooks, emit });
-  const fingerprints = progress.entries;
+  const { entries } = progress;
+  const set = entries.length > 0 ? commitmentOf(entries, secret) : undefined;
+  const fingerprints = entries.map((entry) => ({ ...entry, set_commitment: set!.root }));
   const summary = summarise(fingerprints, {
     wanted,
     attempts: progress.attempts.count,
     rejected: progress.rejected,
     limit,
+    commitment: set?.root,
   });
-  if (fingerprints.length > 0) await writeFingerprintFile(path, fingerprints);
+  const commitmentPath = `${path}.commitment.json`;
+  if (set) {
+    await writeCommitment(commitmentPath, set, facts);
+    await writeSecret(secretPath, secret, set.root);
+    await writeFingerprintFile(path, fingerprints);
+  }
   await journal.remove();
   if (reason !== undefined) {
     throw new NotEnoughFingerprintsError(fingerprints.length > 0 ? path : undefined, summary, reason);
   }
-  return { path, fingerprints, summary };
+  return { path, fingerprints, summary, commitmentPath };
 }
 
 /** What {@link make} goes by. */
@@ -185,6 +198,21 @@ async function refuseExisting(path: string, mayReplace: boolean): Promise<void> 
   const info = await Deno.lstat(path).catch(() => undefined);
   if (info?.isDirectory) throw new GenerateFileError(path, "expected the path of a file, found a folder");
   if (info && !mayReplace) throw new FingerprintsExistError(path);
+}
+
+/** Writes what is to be published of a commitment. One to another set, perhaps published already, is put aside. */
+async function writeCommitment(path: string, set: SetCommitment, { identity }: RunFacts): Promise<void> {
+  const { model_hash, tokenizer_hash } = identity;
+  const content = { version: 1, set_commitment: set.root, count: set.count, model_hash, tokenizer_hash };
+  const text = JSON.stringify(content, null, 2) + "\n";
+  const before = await Deno.lstat(path).catch(() => undefined);
+  if (before?.isFile) {
+    const bytes = await attempt(path, () => Deno.readFile(path));
+    if (new TextDecoder().decode(bytes) === text) return;
+    const name = createHash("sha256").update(bytes).digest("hex").slice(0, 16);
+    await attempt(path, () => Deno.rename(path, `${path}.${name}`));
+  }
+  await saveAtomic(path, text);
 }
 
 /** Keys of a file of strings or objects; their responses, if any, are not used. */

@@ -20,7 +20,12 @@ export interface Candidate {
   /** Probability of each response's first token after the key. */
   probabilities: number[];
   /** Where the response was drawn from, of the nucleus strategies. */
-  nucleus?: { candidates: number; size: number };
+  nucleus?: {
+    candidates: number;
+    size: number;
+    /** Place of each response's first token among the candidates, from 0. */
+    drawn: number[];
+  };
 }
 
 /** What fingerprints are made with. */
@@ -154,7 +159,11 @@ export class Maker {
       return {
         key,
         tokens,
-        nucleus: { candidates: candidates.length, size: nucleusSize },
+        nucleus: {
+          candidates: candidates.length,
+          size: nucleusSize,
+          drawn: tokens.map((token) => candidates.indexOf(token)),
+        },
         probabilities: tokens.map((token) => probabilities[token]!),
       };
     });

@@ -40,6 +40,8 @@ export interface GenerateSummary {
     /** By per cent: 5, 25, 50, 75, 95. */
     quantiles: Record<string, number>;
   };
+  /** Root of the commitment to the set, 32 bytes in hex; undefined for an empty one. */
+  commitment?: string | undefined;
 }
 
 /** What a run did beside making the fingerprints. */
@@ -48,6 +50,7 @@ export interface RunCounts {
   attempts: number;
   rejected: ReadonlyMap<string, number>;
   limit: number;
+  commitment?: string | undefined;
 }
 
 /** Sums up a set of fingerprints; its numbers are 0 when there are none. */
@@ -58,7 +61,7 @@ export function summarise(fingerprints: readonly WrittenFingerprint[], counts: R
   const mostFrequent = frequency.values().reduce((a, b) => Math.max(a, b), 0);
   const probabilities = fingerprints.flatMap(({ response_prob }) => response_prob as number | number[])
     .sort((a, b) => a - b);
-  const { wanted, attempts, rejected, limit } = counts;
+  const { wanted, attempts, rejected, limit, commitment } = counts;
   return {
     wanted,
     count: fingerprints.length,
@@ -76,6 +79,7 @@ export function summarise(fingerprints: readonly WrittenFingerprint[], counts: R
       ...range(probabilities),
       quantiles: Object.fromEntries([5, 25, 50, 75, 95].map((q) => [q, quantile(probabilities, q / 100)])),
     },
+    ...(commitment === undefined ? {} : { commitment }),
   };
 }
 
@@ -113,5 +117,6 @@ export function summaryText(summary: GenerateSummary): string {
     `(${(100 * responses.largestShare).toFixed(1)} %, at most ${responses.limit} times)`,
     `probability of their first tokens: mean ${small(p.mean)}, quantiles ${quantiles}`,
     `rejected: ${rejected || "none"}`,
+    ...(summary.commitment === undefined ? [] : [`commitment to the set: ${summary.commitment}`]),
   ].join("\n");
 }

@@ -243,3 +243,63 @@ Deno.test("fingerprint file: written for the owner only, whole, and read back", 
     await assert.rejects(writeFingerprintFile(join(dir, "none", "f.json"), entries), /none\/f\.json/);
   });
 });
+
+Deno.test("fingerprint file: query stands for key, as mlprints has it", async () => {
+  const { entries } = await read(
+    '[{"id":0,"query":"k","response":" r"},{"key":"a","query":"a","response":"b"}]',
+  );
+  assert.deepEqual(entries, [
+    { key: "k", responses: [" r"], extra: { id: 0 } },
+    { key: "a", responses: ["b"], extra: {} },
+  ]);
+  const wrong: [string, RegExp][] = [
+    ['[{"key":"a","query":"b"}]', /entry 0 .*fields "key" and "query" mean the same but differ$/],
+    ['[{"query":5}]', /field "query": expected a string, found a number$/],
+    ['[{"query":" "}]', /field "query" holds only white space$/],
+    ['[{"response":"b"}]', /field "key" is missing$/],
+  ];
+  for (const [content, expected] of wrong) await assert.rejects(read(content), expected);
+});
+
+Deno.test("fingerprint file: NaN and Infinity as Python writes them, where no number is needed", async () => {
+  const { entries } = await read(
+    '[{"key":"NaN, Infinity","response":" r","response_prob":NaN,"a":[-Infinity, Infinity,1]},{"key":"b","response_prob":[NaN,0.5]}]',
+  );
+  assert.deepEqual(entries[0].key, "NaN, Infinity");
+  assert.deepEqual(entries[0].extra, { response_prob: NaN, a: [-Infinity, Infinity, 1] });
+  // Written as JSON it is null, and read again.
+  const again = await read(JSON.stringify([{ key: "k", response: "r", ...entries[0].extra }]));
+  assert.equal(again.entries[0].extra.response_prob, null);
+  await assert.rejects(
+    read('[{"key":"k","response":"r","key_ids":[1,NaN]}]'),
+    /field "key_ids\[1\]": expected a token id \(an integer from 0\), found another number$/,
+  );
+  await assert.rejects(read('[{"key":NaN}]'), /field "key": expected a string, found a number$/);
+  await assert.rejects(read(`[{"key":"${SECRET}","response":NaNx}]`), (error) => {
+    assert.ok(error instanceof FingerprintFileError);
+    assert.match(error.message, /not valid JSON: the first unexpected character is at line 1, column 31 /);
+    assert.ok(!error.message.includes(SECRET));
+    return true;
+  });
+});
+
+Deno.test("fingerprint file: beside its secret it must not be readable by others", {
+  ignore: Deno.build.os === "windows",
+}, async () => {
+  await inFolder(async (dir) => {
+    const path = join(dir, "f.json");
+    await writeFingerprintFile(path, [{ key: "k", response: "r", key_ids: [1], response_ids: [2] }]);
+    Deno.chmodSync(path, 0o644);
+    assert.equal((await readFingerprintFile(path)).entries.length, 1);
+    Deno.writeTextFileSync(`${path}.secret`, "{}");
+    for (const mode of [0o644, 0o660, 0o606]) {
+      Deno.chmodSync(path, mode);
+      await assert.rejects(
+        readFingerprintFile(path),
+        new RegExp(`found mode 0${mode.toString(8)}: .*chmod 600 \\S+f\\.json$`),
+      );
+    }
+    Deno.chmodSync(path, 0o600);
+    assert.equal((await readFingerprintFile(path)).entries.length, 1);
+  });
+});

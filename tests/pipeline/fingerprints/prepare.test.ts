@@ -177,6 +177,35 @@ Deno.test("fingerprints: EOS is appended when asked for, once", () => {
   assert.deepEqual(without.responseIds, llama.encode(" said"));
 });
 
+Deno.test("fingerprints: EOS is kept where the stored ids have it", () => {
+  const the = llama.encode(" the");
+  const entries = [
+    entry("the girl", " the", { responseIds: [[...the, llama.eosId!]] }),
+    entry("the man", " the", { responseIds: [the] }),
+    entry("the sun", " the"),
+  ];
+  const { fingerprints } = exact(entries, { keepEosInResponse: "stored" });
+  assert.deepEqual(fingerprints.map(({ responseIds }) => responseIds), [[...the, llama.eosId!], the, the]);
+});
+
+Deno.test("fingerprints: keys that were cut, and entries of another model, are counted", () => {
+  const made = (model_hash?: string) => entry(`the girl ${model_hash}`, " the", { extra: { model_hash } });
+  const entries = [made("a"), made("b"), made("c"), made()];
+  const { fingerprints, dropped } = exact(entries, { maxKeyLength: 64, modelHashes: ["a", "b"] });
+  assert.equal(fingerprints.length, 4);
+  assert.equal(dropped.otherModel, 1);
+  assert.equal("otherModel" in exact(entries, { maxKeyLength: 64 }).dropped, false);
+  assert.equal("cutKeys" in dropped, false);
+  const cut = exact([entry("the girl said", " the"), entry("the", " the")], { maxKeyLength: 2 });
+  assert.equal(cut.dropped.cutKeys, 1);
+  // Of those that are taken.
+  const limited = exact([entry("the", " the"), entry("the girl said", " the")], {
+    maxKeyLength: 2,
+    limit: 1,
+  });
+  assert.equal("cutKeys" in limited.dropped, false);
+});
+
 Deno.test("fingerprints: EOS asked of a tokenizer without one", async () => {
   const files = byteLevel();
   const tokenizer = await loadFixture({ ...files, config: {} });

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import type { CheckSettings } from "../../../pipeline/measure/check_settings.ts";
 import {
   checkText,
   droppedLines,
@@ -112,19 +113,47 @@ Deno.test("what was left out is counted, entries by number only", () => {
     cut: 3,
     shortened: 1,
     retokenized: 4,
+    cutKeys: 5,
+    otherModel: 6,
   });
   assert.deepEqual(text.split("\n"), [
     "2 exact repeats dropped",
     "12 entries with an earlier entry's key but another response dropped (counted from 0: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …)",
     "1 unusable entries dropped (entry 7: too short)",
     "3 responses cut to max_response_length",
+    "5 keys cut to max_key_length",
+    "warning: 6 fingerprints were made with another model (see their model_hash): responses that were drawn from its " +
+    "probabilities may be likely, or out of place, in this one",
     "4 entries are of another tokenizer: their text was tokenised anew",
     "1 keys shortened so that their text gives the same tokens",
   ]);
 });
 
 Deno.test("a check's text has a line a question and the rates", () => {
-  const rates = { success_rate: 50, fractional_accuracy: 75, fingerprints: 2, questions: 2 };
+  const said = <T>(value: T) => ({ value, from: "file" as const });
+  const settings: CheckSettings = {
+    fingerprint_generation_strategy: said("stored"),
+    max_key_length: said(16),
+    max_response_length: said(1),
+    keep_eos_in_response: said("stored"),
+    use_chat_template: said(false),
+    num_fingerprints: { value: 0, from: "default" },
+    seed: { value: 42, from: "default" },
+  };
+  const rates = {
+    success_rate: 50,
+    fractional_accuracy: 75,
+    fingerprints: 2,
+    questions: 2,
+    settings,
+    dropped: { repeats: 0, conflicts: [], unusable: [], cut: 0, shortened: 0 },
+    other_model: null,
+  };
+  assert.equal(
+    checkText({ ...rates, settings: { ...settings, max_response_length: { value: 1, from: "default" } } })
+      .split("\n")[0],
+    "assumed, since neither flags, run nor file say so: max_response_length 1",
+  );
   assert.equal(
     checkText(rates),
     "success rate 50.0 %, fractional accuracy 75.0 % (2 fingerprints, 2 questions)",

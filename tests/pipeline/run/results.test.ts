@@ -78,7 +78,12 @@ Deno.test("results appear at once by commit, not at all by discard", async () =>
 
     const found = await findResults(join(out, "h", "final_model"));
     const fingerprintsPath = join(await Deno.realPath(out), "h", "secret", "fingerprints.json");
-    assert.deepEqual(found, { fingerprintsPath, settings: { seed: 1 }, fingerprintsSha256: "s" });
+    assert.deepEqual(found, {
+      fingerprintsPath,
+      settings: { seed: 1 },
+      fingerprintsSha256: "s",
+      modelHash: undefined,
+    });
     assert.equal(await findResults(join(out, "h")), undefined);
     assert.equal(await findResults(join(dir, "gone", "final_model")), undefined);
 

@@ -65,7 +65,8 @@ for (const [i, config] of STRATEGIES.entries()) {
     const { path, fingerprints, summary } = await make(name, config);
     assert.deepEqual([path, fingerprints.length, summary.count], [join(dir, name), 12, 12]);
     if (Deno.build.os !== "windows") assert.equal(Deno.statSync(path).mode! & 0o777, 0o600);
-    assert.deepEqual(names(dir).filter((file) => file.startsWith(name)), [name, `${name}.secret`]);
+    const made = [name, `${name}.commitment.json`, `${name}.secret`];
+    assert.deepEqual(names(dir).filter((file) => file.startsWith(name)), made);
     assert.deepEqual(seedsEntries(text(name)), fingerprints);
 
     // Read back as fine-tuning does, with the ids and with the texts alone.
@@ -169,6 +170,7 @@ Deno.test("a run that was killed at its very end goes on to that end; its journa
     void (type === "progress" && (kept = Deno.readTextFileSync(journal)));
   await make("ended.json", config, { onEvent });
   const whole = text("ended.json");
+  const left = ["ended.json", "ended.json.commitment.json", "ended.json.secret"];
   const temporary = join(dir, ".ended.json.99999-0.tmp");
   for (
     const [asked, refusal] of [[config, undefined], [
@@ -176,20 +178,17 @@ Deno.test("a run that was killed at its very end goes on to that end; its journa
       /is there already/,
     ]] as const
   ) {
-    Deno.writeTextFileSync(journal, kept);
+    Deno.writeTextFileSync(journal, kept, { mode: 0o600 });
     Deno.writeTextFileSync(temporary, whole.slice(0, 50));
     if (refusal) await assert.rejects(make("ended.json", asked), refusal);
     else await make("ended.json", asked);
     assert.equal(text("ended.json"), whole);
-    assert.deepEqual(names(dir).filter((name) => name.includes("ended")), [
-      "ended.json",
-      "ended.json.secret",
-    ]);
+    assert.deepEqual(names(dir).filter((name) => name.includes("ended")), left);
   }
   // A run of another file finds what that one left.
-  Deno.writeTextFileSync(journal, kept);
+  Deno.writeTextFileSync(journal, kept, { mode: 0o600 });
   await make("another.json", config);
-  assert.deepEqual(names(dir).filter((name) => name.includes("ended")), ["ended.json", "ended.json.secret"]);
+  assert.deepEqual(names(dir).filter((name) => name.includes("ended")), left);
 });
 
 Deno.test("a finished file is replaced only by force, and stays until the new one is whole", async () => {
@@ -205,7 +204,10 @@ Deno.test("a finished file is replaced only by force, and stays until the new on
     assert.match(error.message, /kept\.json: this file is there already; --force replaces it$/);
     return true;
   });
-  assert.deepEqual(names(dir).filter((name) => name.startsWith("kept")), ["kept.json", "kept.json.secret"]);
+  assert.deepEqual(names(dir).filter((name) => name.startsWith("kept")), [
+    ...["kept.json", "kept.json.commitment.json", "kept.json.secret"],
+  ]);
+  const commitment = text("kept.json.commitment.json");
   const stopping = new AbortController();
   const onEvent = ({ type }: GenerateEvent) => type === "progress" && stopping.abort(new Error("enough"));
   const other = { ...config, response_length: 2 };
@@ -218,6 +220,11 @@ Deno.test("a finished file is replaced only by force, and stays until the new on
   await make("kept.json", other);
   const { fingerprints } = await make("other.json", other);
   assert.deepEqual(JSON.parse(text("kept.json")), fingerprints);
+  // What may have been published stays.
+  const commitments = names(dir).filter((name) => name.startsWith("kept.json.commitment.json"));
+  assert.equal(commitments.length, 2);
+  assert.equal(text(commitments[1]), commitment);
+  assert.equal(text(commitments[0]), text("other.json.commitment.json"));
   await assert.rejects(make("kept.json", other), FingerprintsExistError);
 });
 

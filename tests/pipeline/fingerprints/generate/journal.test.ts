@@ -61,17 +61,17 @@ Deno.test("journal: a last line of garbage is dropped, one in the middle is an e
   assert.deepEqual(await found(path), BATCHES);
   assert.equal(Deno.readTextFileSync(`${path}.partial`), text);
   const lines = text.trimEnd().split("\n");
-  const broken = [
-    [lines[0], "{", lines[2]],
-    ["{}", ...lines.slice(1)],
-    [lines[0], JSON.stringify({ outcomes: [""], entries: [] }), lines[2]],
-    [lines[0], JSON.stringify({ outcomes: [] }), lines[2]],
+  const broken: [string[], number][] = [
+    [[lines[0], "{", lines[2]], 2],
+    [["{}", ...lines.slice(1)], 1],
+    [[lines[0], JSON.stringify({ outcomes: [""], entries: [] }), lines[2]], 2],
+    [[...lines.slice(0, -1), '{"outcomes":[]}'], 4],
   ];
-  for (const wrong of broken) {
+  for (const [wrong, line] of broken) {
     Deno.writeTextFileSync(`${path}.partial`, wrong.join("\n") + "\n");
     await assert.rejects(
       found(path),
-      /partial: this journal of a stopped run is broken: --force begins anew$/,
+      new RegExp(`partial: this journal of a stopped run is damaged at line ${line}: .*--force begins anew$`),
     );
   }
   assert.deepEqual(await found(path, RUN, true), []);
@@ -115,4 +115,106 @@ Deno.test("journal: one process at a time; what nothing was begun in goes away",
     await journal.remove();
   }
   assert.throws(() => Deno.statSync(`${whole}.partial`), Deno.errors.NotFound);
+});
+
+/** What a run makes of a damaged journal: the batches, or the number of the line that it names. */
+async function outcome(path: string, content: Uint8Array): Promise<Batch[] | number> {
+  const file = `${path}.partial`;
+  Deno.writeFileSync(file, content);
+  try {
+    return await found(path);
+  } catch (error) {
+    assert.ok(error instanceof GenerateFileError, `${error}`);
+    assert.deepEqual(Deno.readFileSync(file), content);
+    return Number(/damaged at line (\d+): /.exec(error.message)?.[1] ?? assert.fail(error.message));
+  }
+}
+
+Deno.test("journal: a line that is missing, repeated or swapped is named", async () => {
+  const path = await written();
+  const lines = Deno.readTextFileSync(`${path}.partial`).trimEnd().split("\n");
+  const bytes = (list: string[]) => new TextEncoder().encode(list.map((line) => line + "\n").join(""));
+  for (let i = 0; i < lines.length; i++) {
+    const missing = await outcome(path, bytes(lines.toSpliced(i, 1)));
+    // Without its last line a journal is one that was stopped earlier.
+    if (i === lines.length - 1) assert.deepEqual(missing, BATCHES.slice(0, -1));
+    else assert.equal(missing, i + 1);
+    assert.equal(await outcome(path, bytes(lines.toSpliced(i, 0, lines[i]))), i + 2);
+    for (let j = 0; j < i; j++) {
+      const swapped = lines.with(i, lines[j]).with(j, lines[i]);
+      assert.equal(await outcome(path, bytes(swapped)), j + 1);
+      // With the number of the place that it went to.
+      const moved = lines[i].replace(`"line":${i + 1}`, `"line":${j + 1}`);
+      assert.equal(await outcome(path, bytes(lines.with(j, moved))), j + 1);
+    }
+  }
+  const other = await written([{ outcomes: [""], entries: [entry("z")] }]);
+  const foreign = Deno.readTextFileSync(`${other}.partial`).split("\n")[1];
+  assert.equal(await outcome(path, bytes([lines[0], foreign, ...lines.slice(2)])), 3);
+});
+
+Deno.test("journal: any byte that is changed is found, but for a torn end", async () => {
+  const path = await written();
+  const whole = Deno.readFileSync(`${path}.partial`);
+  const lineOf = (at: number) => 1 + whole.subarray(0, at).filter((byte) => byte === 10).length;
+  for (let at = 0; at < whole.length; at++) {
+    const content = whole.slice();
+    content[at] ^= at % 7 === 0 ? 0x20 : 1;
+    const result = await outcome(path, content);
+    if (at === whole.length - 1) assert.deepEqual(result, BATCHES.slice(0, -1));
+    else assert.equal(result, lineOf(at), `byte ${at}`);
+  }
+});
+
+Deno.test("journal: wrong types are refused even where the hash is right", async () => {
+  const path = join(dir, "types.json");
+  const wrong: unknown[] = [
+    { outcomes: [1], entries: [] },
+    { outcomes: [""], entries: [{ ...entry("a"), key_ids: "x" }] },
+    { outcomes: [""], entries: [{ ...entry("a"), response_ids: undefined }] },
+    { outcomes: [""], entries: [null] },
+    { outcomes: [""], entries: [] },
+    { outcomes: null, entries: [] },
+  ];
+  for (const batch of wrong) {
+    {
+      using journal = await Journal.open(path);
+      await journal.begin(RUN, true);
+      await journal.append(batch as Batch);
+    }
+    await assert.rejects(found(path), /damaged at line 2: expected what a batch of attempts gave/);
+  }
+  {
+    using journal = await Journal.open(path);
+    await journal.begin(null as unknown as Record<string, unknown>, true);
+  }
+  await assert.rejects(found(path), /damaged at line 1: expected the settings of a run/);
+  Deno.writeTextFileSync(
+    `${path}.partial`,
+    `${JSON.stringify({ journal: "whorl generate 1", replaces: false, run: RUN })}\n`,
+  );
+  await assert.rejects(found(path), /of an older Whorl, .*--force begins anew$/);
+  assert.deepEqual(await found(path, RUN, true), []);
+});
+
+Deno.test("journal: no link is followed, and nobody else may read it", {
+  ignore: Deno.build.os === "windows",
+}, async () => {
+  const path = join(dir, "linked.json");
+  const target = join(dir, "target");
+  for (const isThere of [false, true]) {
+    if (isThere) Deno.writeTextFileSync(target, "mine", { mode: 0o600 });
+    Deno.symlinkSync(target, `${path}.partial`);
+    await assert.rejects(
+      found(path, RUN, true),
+      /linked\.json\.partial: expected a file of its own, found a link/,
+    );
+    Deno.removeSync(`${path}.partial`);
+  }
+  assert.equal(Deno.readTextFileSync(target), "mine");
+  const open = await written();
+  Deno.chmodSync(`${open}.partial`, 0o640);
+  await assert.rejects(found(open), /partial: expected a secret .*found mode 0640: .*chmod 600 \S+partial$/);
+  Deno.chmodSync(`${open}.partial`, 0o600);
+  assert.deepEqual(await found(open), BATCHES);
 });
