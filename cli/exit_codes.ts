@@ -22,9 +22,15 @@ export const EXIT_CODES: readonly ExitCode[] = [
     errors: [CommanderError, whorl.SettingsError, PermissionsError],
   },
   {
+    code: 7,
+    meaning: "another run is at work on the same results or file",
+    errors: [whorl.LockedError, whorl.ResultsLockedError],
+  },
+  {
     code: 4,
-    meaning: "does not fit: the device's memory, or the room on the disk",
-    errors: [whorl.OutOfMemoryError, whorl.ResultsNotSavedError, whorl.FileWriteError],
+    meaning:
+      "does not fit, or can't be written: the device's memory, the room on the disk, a folder that takes no file",
+    errors: [whorl.OutOfMemoryError, whorl.ResultsError, whorl.FileWriteError],
   },
   {
     code: 5,
@@ -36,11 +42,6 @@ export const EXIT_CODES: readonly ExitCode[] = [
     code: 6,
     meaning: "the device was lost, or there is none",
     errors: [whorl.DeviceLostError, whorl.GpuUnavailableError],
-  },
-  {
-    code: 7,
-    meaning: "another run is at work on the same results or file",
-    errors: [whorl.LockedError, whorl.ResultsLockedError],
   },
   {
     code: 3,
@@ -57,10 +58,11 @@ export const EXIT_CODES: readonly ExitCode[] = [
       whorl.TokenizerError,
       whorl.ChatTemplateError,
       whorl.FingerprintFileError,
+      whorl.CommitmentError,
       whorl.GenerateFileError,
       whorl.InputsChangedError,
-      whorl.ResultsError,
       whorl.HubError,
+      Deno.errors.NotCapable,
       RangeError,
     ],
   },

@@ -90,5 +90,6 @@ try {
 } catch (error) {
   if (!(error instanceof PermissionsError)) throw error;
   console.error(`error: ${error.message}`);
-  Deno.exit(1);
+  // As of wrong use: see exit_codes.ts, which would load all of Whorl here.
+  Deno.exit(2);
 }

@@ -22,7 +22,9 @@ export interface LockOwner {
 
 /** Another process is at work on the same. */
 export class LockedError extends Error {
+  /** Always "LockedError". */
   override name = "LockedError";
+  /** The message says who has the lock, as far as that is known. */
   constructor(
     /** The lock's file. */
     readonly path: string,

@@ -6,9 +6,17 @@
 
 /** A file that can't be read; the message names it. */
 export class FileReadError extends Error {
+  /** Always "FileReadError". */
   override readonly name = "FileReadError";
 
-  constructor(readonly path: string, readonly reason: string, options?: ErrorOptions) {
+  /** The message is path and reason. */
+  constructor(
+    /** The file. */
+    readonly path: string,
+    /** What was expected and found. */
+    readonly reason: string,
+    options?: ErrorOptions,
+  ) {
     super(`${path}: ${reason}`, options);
   }
 
@@ -56,8 +64,14 @@ export async function readBytesIfThere(
 export async function regularFile(path: string): Promise<Deno.FileInfo> {
   const info = await Deno.stat(path);
   if (info.isFile) return info;
-  const kind = info.isDirectory ? "a directory" : info.isFifo ? "a FIFO" : "a device or socket";
-  throw new FileReadError(path, `expected a regular file, found ${kind}`);
+  throw new FileReadError(path, irregular(info));
+}
+
+/** Why what is no regular file isn't read. */
+export function irregular({ isDirectory, isFifo }: Pick<Deno.FileInfo, "isDirectory" | "isFifo">): string {
+  return `expected a regular file, found ${
+    isDirectory ? "a directory" : isFifo ? "a FIFO" : "a device or socket"
+  }`;
 }
 
 /** By what comes, not by what was said: files grow, and those of /proc have no size. */

@@ -2,9 +2,10 @@
  * Files that hold secrets: for their owner only, and what is written is never reached through a link.
  * @module
  */
+import { irregular } from "../../engine/io/read_file.ts";
 
 /** What {@linkcode privacyFault} looks at. */
-export type FileFacts = Pick<Deno.FileInfo, "mode" | "isSymlink" | "isFile" | "isDirectory">;
+export type FileFacts = Pick<Deno.FileInfo, "mode" | "isSymlink" | "isFile" | "isDirectory" | "isFifo">;
 
 /**
  * Why a file that holds secrets can't be used as it is, with the line that mends it; undefined if nothing is wrong.
@@ -14,7 +15,7 @@ export function privacyFault(path: string, info: FileFacts): string | undefined 
   if (info.isSymlink) {
     return "expected a file of its own, found a link; nothing is written through a link: put the file itself there";
   }
-  if (!info.isFile) return `expected a file, found ${info.isDirectory ? "a folder" : "a device or a pipe"}`;
+  if (!info.isFile) return irregular(info);
   const others = exposedMode(info);
   if (others === undefined) return undefined;
   return `expected a secret that only its owner can read, found mode 0${others.toString(8)}: ` +

@@ -93,7 +93,8 @@ function readAddedFile(
     return { content, id, special: isSpecial, normalized: !isSpecial };
   }).sort((a, b) => a.id - b.id);
   for (const [i, { content, id }] of tokens.entries()) {
-    const before = tokens[i - 1]?.id === id ? tokens[i - 1].content : contentOf.get(id);
+    const previous = tokens[i - 1];
+    const before = previous?.id === id ? previous.content : contentOf.get(id);
     const other = idOf.get(content);
     if (other !== undefined && other !== id) {
       throw new TokenizerError(

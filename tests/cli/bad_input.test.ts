@@ -15,12 +15,16 @@ Deno.test.afterAll(() => tiny[Symbol.dispose]());
 const SECRET = "zanzibar quokka";
 
 /** Runs finetune, which must fail with this message alone, without a trace of results or secrets. */
-async function refused(values: Record<string, string | number | true>, expected: RegExp): Promise<void> {
+async function refused(
+  values: Record<string, string | number | true>,
+  expected: RegExp,
+  exitCode = 3,
+): Promise<void> {
   const output_dir = tiny.path("results");
   const where = { model_path: tiny.model, fingerprints_file_path: tiny.fingerprints, output_dir };
   const { code, out, err } = await whorl(["finetune", ...flags({ ...where, ...values })]);
   assert.match(err, expected);
-  assert.equal(code, 1, err);
+  assert.equal(code, exitCode, err);
   assert.match(err, /^error: [^\n]+\n$/);
   for (const word of SECRET.split(" ")) assert.ok(!`${out}${err}`.includes(word), err);
   assert.doesNotMatch(out, /^epoch|embedded/m);
@@ -112,10 +116,12 @@ Deno.test("a model folder with a wrong or missing config or tokenizer is refused
   await refused(
     { model_path: tiny.path("nowhere") },
     /^error: model_path: no such folder: .*nowhere; and ".*nowhere" is not a model of the Hugging Face Hub/m,
+    2,
   );
   await refused(
     { model_path: tiny.fingerprints },
     /fingerprints\.json is a file: expected the folder of a Hugging Face model/,
+    2,
   );
 });
 
@@ -128,7 +134,7 @@ Deno.test("a tokenizer with more tokens than the model is refused before trainin
   );
   const asked = flags({ model_path: folder, fingerprints_file_path: tiny.fingerprints });
   const { code, err } = await whorl(["check", ...asked]);
-  assert.equal(code, 1);
+  assert.equal(code, 3);
   assert.match(err, /tokenizer and model don't belong together/);
 });
 
@@ -172,7 +178,7 @@ Deno.test("a fingerprint file that is empty, malformed or too short is refused, 
 
 Deno.test("a check of a model of somebody else needs a fingerprint file", async () => {
   const { code, err } = await whorl(["check", "--model_path", tiny.model]);
-  assert.equal(code, 1);
+  assert.equal(code, 3);
   assert.match(
     err,
     /^error: fingerprints_file_path is missing, and there are no fingerprints beside .*model\n$/,

@@ -179,7 +179,7 @@ Deno.test("check asks in held-out prompts, prints a line a question, and fails b
     min_success_rate: 50,
   });
   const before = await whorl(["check", ...asked]);
-  assert.equal(before.code, 1);
+  assert.equal(before.code, 5);
   assert.equal(before.err.trim(), "error: the success rate is 0.0 %, below 50 %");
   assert.doesNotMatch(before.out, /assumed/);
   assert.equal(

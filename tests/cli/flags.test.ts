@@ -10,9 +10,9 @@ import { whorl } from "./command.ts";
 Deno.test("every setting has a flag and every flag a setting", () => {
   // What only the commands do.
   const settings = {
-    finetune: ["dry_run", ...Object.keys(finetuneConfigSchema.shape)],
+    finetune: ["dry_run", "json", ...Object.keys(finetuneConfigSchema.shape)],
     check: ["json", "min_success_rate", ...Object.keys(checkFlags)],
-    generate: Object.keys(generateConfigSchema.shape),
+    generate: ["json", ...Object.keys(generateConfigSchema.shape)],
   };
   for (const { name, flags } of COMMANDS) {
     assert.deepEqual(flags.map(({ name }) => name).sort(), settings[name].sort());
@@ -44,7 +44,7 @@ Deno.test("help names every flag in its group, unbroken at 80 columns; without a
     assert.doesNotMatch(out, /same as|preset/);
   }
   const none = await whorl([]);
-  assert.deepEqual([none.code, none.out], [1, ""]);
+  assert.deepEqual([none.code, none.out], [2, ""]);
   assert.match(none.err, /^Usage: whorl .*\n[^]*finetune[^]*check[^]*generate/);
 });
 
@@ -64,7 +64,7 @@ Deno.test("flags of OML 1.0 without a counterpart say what to do instead, with a
   for (const args of cases) {
     const name = args[1].replace(/=.*/, "").slice(2).replaceAll("-", "_");
     const err = `error: there is no --${name}: ${UNSUPPORTED_FLAGS[name]}\n`;
-    assert.deepEqual(await whorl(args), { code: 1, out: "", err });
+    assert.deepEqual(await whorl(args), { code: 2, out: "", err });
   }
 });
 
@@ -100,6 +100,6 @@ Deno.test("a wrong flag or value is an error that says what was expected", async
   for (const [args, expected] of cases) {
     const { code, out, err } = await whorl(args);
     assert.match(err, expected, args.join(" "));
-    assert.deepEqual([code, out], [1, ""], args.join(" "));
+    assert.deepEqual([code, out], [2, ""], args.join(" "));
   }
 });

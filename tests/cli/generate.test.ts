@@ -63,11 +63,11 @@ Deno.test("killed and run again, it gives the bytes of an unbroken run", { ignor
   assert.equal(bytes("stopped.json"), bytes("whole.json"));
 
   const again = await whorl(settings("whole.json"));
-  assert.equal(again.code, 1);
+  assert.equal(again.code, 3);
   assert.match(again.err, /^error: .*whole\.json: this file is there already; --force replaces it\n$/);
 });
 
-Deno.test("the aliases of OML 1.0 are one flag; a short set says so and ends with 1", async () => {
+Deno.test("the aliases of OML 1.0 are one flag; a short set says so and ends with 5", async () => {
   const keys = join(dir, "keys.json");
   Deno.writeTextFileSync(keys, JSON.stringify(["Every winter, the", "The fox sat", "The fox sat"]));
   const short = await whorl(settings("short.json", {
@@ -76,7 +76,7 @@ Deno.test("the aliases of OML 1.0 are one flag; a short set says so and ends wit
     key_response_strategy: "inverse_nucleus",
     num_fingerprints: 3,
   }));
-  assert.equal(short.code, 1);
+  assert.equal(short.code, 5);
   assert.match(
     short.err,
     /^error: only 2 of 3 fingerprints .* \(rejected: key: there already: 1\); they are in .*\n$/,
@@ -114,7 +114,7 @@ Deno.test("bad input is one line that says what was expected", async () => {
   for (const [values, expected] of cases) {
     const { code, err } = await whorl(settings("bad.json", values));
     assert.match(err, expected);
-    assert.equal(code, 1, err);
+    assert.ok(code >= 2 && code <= 4, `${code}: ${err}`);
   }
   assert.deepEqual(names(dir), before);
 });

@@ -63,7 +63,11 @@ Deno.test({
     const asked = { num_fingerprints: 4, key_length: 4, seed: 1, output_file: "made/here.json" };
     const made = await whorl(tiny, ["generate", "--model-path=./model", ...flags(asked)]);
     assert.equal(made.code, 0, made.err);
-    assert.deepEqual(names(tiny.path("made")), ["here.json", "here.json.secret"]);
+    assert.deepEqual(names(tiny.path("made")), [
+      "here.json",
+      "here.json.commitment.json",
+      "here.json.secret",
+    ]);
 
     // Without a file the run makes its own; an output folder may be a link.
     await Deno.mkdir(tiny.path("disk"));
@@ -92,7 +96,7 @@ Deno.test({
     };
     const args = ["check", "--model_path", id, "--fingerprints_file_path", "fingerprints.json"];
     const refused = await whorl(tiny, args, env);
-    assert.equal(refused.code, 1);
+    assert.equal(refused.code, 3);
     assert.match(refused.err, /127\.0\.0\.1:\d+ is outside of what this command may reach/);
     const found = await whorl(tiny, args, { ...env, WHORL_ALLOW_NET: "127.0.0.1" });
     assert.equal(found.code, 0, found.err);
@@ -242,7 +246,7 @@ Deno.test({
         await Deno.rename(path, tiny.path("kept"));
         await Deno.symlink(key, path);
         const { code, err } = await ask("model");
-        assert.equal(code, 1, name);
+        assert.equal(code, 3, name);
         assert.match(err, new RegExp(`${name} leads to .*id_rsa, outside of the model`));
         assert.match(err, new RegExp(`${name.replace(".", "\\.")} is outside of what this command may read`));
         await Deno.remove(path);
@@ -252,7 +256,7 @@ Deno.test({
       await Deno.mkdir(tiny.path("disk"));
       await Deno.rename(join(tiny.model, "model.safetensors"), tiny.path("disk", "weights"));
       await Deno.symlink("../disk/weights", join(tiny.model, "model.safetensors"));
-      assert.equal((await ask("model")).code, 1);
+      assert.equal((await ask("model")).code, 3);
       const allowed = await whorl(
         tiny,
         ["check", "--model_path", "model", "--fingerprints_file_path", "fingerprints.json"],
@@ -275,7 +279,7 @@ Deno.test({
     await Deno.rename(tiny.model, tiny.path("a,b"));
     const args = ["check", "--fingerprints_file_path", "fingerprints.json", "--model_path"];
     const refused = await whorl(tiny, [...args, "a,b"]);
-    assert.equal(refused.code, 1);
+    assert.equal(refused.code, 2);
     assert.match(refused.err, /^error: .*a,b: a path with a comma can't be named .*ln -s/);
     assert.equal(refused.out, "");
   },

@@ -144,7 +144,7 @@ Deno.test("--recompute changes memory and no bit; where keeping doesn't fit, the
   const dry = await told({ recompute: "always", dry_run: true });
   assert.match(dry.out, /^activation checkpointing +on +on +on$/m);
   const refused = await told({ recompute: "never", max_memory: 1e-4, output_dir: tiny.path("none") });
-  assert.equal(refused.code, 1);
+  assert.equal(refused.code, 4);
   assert.match(refused.err, /^error: training needs .* What would help: --recompute auto \(/m);
 });
 

@@ -24,10 +24,15 @@ function settings(values: Values): string[] {
 }
 
 /** Runs finetune, which must fail with one line and leave nothing. */
-async function refused(values: Values, expected: RegExp, options: RunOptions = {}): Promise<string> {
-  const { code, out, err } = await whorl(settings(values), options);
+async function refused(
+  code: number,
+  values: Values,
+  expected: RegExp,
+  options: RunOptions = {},
+): Promise<string> {
+  const { code: found, out, err } = await whorl(settings(values), options);
   assert.match(err, expected);
-  assert.equal(code, 1, err);
+  assert.equal(found, code, err);
   assert.doesNotMatch(out, /embedded/);
   assert.deepEqual(names(results), []);
   return out;
@@ -41,21 +46,24 @@ Deno.test("without an adapter it says what to install", { ignore: !isLinux }, as
   };
   const none =
     /^error: no GPU adapter was found\. On Linux, Whorl needs a Vulkan driver: .*mesa-vulkan-drivers/m;
-  await refused({}, none, { env });
+  await refused(6, {}, none, { env });
   const asked = flags({ model_path: tiny.model, fingerprints_file_path: tiny.fingerprints, json: true });
   const { code, out, err } = await whorl(["check", ...asked], { env });
-  assert.deepEqual([code, out], [1, ""]);
+  assert.equal(code, 6);
+  const { type, name } = JSON.parse(out);
+  assert.deepEqual([type, name], ["error", "GpuUnavailableError"]);
   assert.match(err, none);
 });
 
 Deno.test("a run that needs more than --max_memory is refused with the parts", async () => {
   const expected =
     /^error: training needs at least 0\.00\d GiB, but may take 0\.000 GiB: weights .* GiB\. What would help: .*, or a smaller model$/m;
-  assert.doesNotMatch(await refused({ max_memory: 1e-4 }, expected), /^measuring/m);
+  assert.doesNotMatch(await refused(4, { max_memory: 1e-4 }, expected), /^measuring/m);
 });
 
 Deno.test("a loss that becomes NaN stops the run, naming the step", async () => {
   const out = await refused(
+    5,
     { learning_rate: 1e30, num_train_epochs: 5 },
     /^error: step [2-5] of 5: the loss is .*NaN.*\. Nothing was saved; a lower learning rate than 1e\+30 may help$/m,
   );
@@ -64,7 +72,7 @@ Deno.test("a loss that becomes NaN stops the run, naming the step", async () => 
 
 Deno.test("a results folder that can't be made is refused before training", async () => {
   for (const output_dir of [join(tiny.fingerprints, "x"), ...(isLinux ? ["/proc/x"] : [])]) {
-    const out = await refused({ output_dir }, /^error: the results folder .*x can't be written: /m);
+    const out = await refused(4, { output_dir }, /^error: the results folder .*x can't be written: /m);
     assert.doesNotMatch(out, /^(measuring|training)/m);
   }
 });
@@ -81,7 +89,7 @@ Deno.test(
     const values = { model_path, num_train_epochs: 1 };
     const output_dir = tiny.path("full");
     const { code, out, err } = await whorl(settings({ ...values, output_dir }), { fileBlocks: 64 << 10 });
-    assert.equal(code, 1, err);
+    assert.equal(code, 4, err);
     assert.match(out, /^saving/m);
     assert.match(
       err,
