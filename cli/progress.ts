@@ -31,6 +31,9 @@ function write(text: string): void {
   }
 }
 
+/** How long a phase may take without a word, where there is no bar. */
+const QUIET_MS = 15_000;
+
 /** Shows a run as it goes: a bar on a terminal, a line an epoch elsewhere, and with --json objects. */
 export class Progress {
   readonly #bar: boolean;
@@ -38,13 +41,18 @@ export class Progress {
   #spent = 0;
   #downloaded = -1;
   #open = false;
+  #phase = "loading";
+  /** When a line was last said of a phase's progress. */
+  #said = performance.now();
+  /** When an object was. */
+  #told = 0;
 
   constructor(readonly output: Output) {
     this.#bar = Deno.stdout.isTerminal() && !output.isJson;
   }
 
   show(event: FinetuneEvent | GenerateEvent): void {
-    this.output.object(event);
+    if (event.type !== "work" || this.#isDue(event)) this.output.object(event);
     switch (event.type) {
       case "gpu":
         this.#line(`adapter: ${event.name}${event.isSoftware ? " (software)" : ""}`);
@@ -96,6 +104,11 @@ export class Progress {
         break;
       case "phase":
         this.#line(`${event.name} …`);
+        this.#phase = event.name;
+        this.#said = performance.now();
+        break;
+      case "work":
+        this.#work(event);
         break;
       case "measured": {
         const { measurement: m, when } = event;
@@ -132,6 +145,25 @@ export class Progress {
     if (log.epoch === epochs) this.close();
   }
 
+  /** An object a second is enough of what may come for every token. */
+  #isDue({ done, total }: Extract<FinetuneEvent, { type: "work" }>): boolean {
+    const isDue = done >= total || performance.now() - this.#told > 1000;
+    if (isDue) this.#told = performance.now();
+    return isDue;
+  }
+
+  /** A bar on a terminal; elsewhere a line now and then, of what takes long. */
+  #work({ done, total }: Extract<FinetuneEvent, { type: "work" }>): void {
+    const text = `${this.#phase}: ${Math.floor(100 * done / Math.max(1, total))} %`;
+    if (this.#bar) {
+      this.#draw(done / Math.max(1, total), text);
+      if (done >= total) this.#clear();
+    } else if (performance.now() - this.#said > QUIET_MS) {
+      this.#said = performance.now();
+      this.output.text(text);
+    }
+  }
+
   #made({ count, wanted, attempts }: Extract<GenerateEvent, { type: "progress" }>): void {
     const text = `${count} of ${wanted} fingerprints, ${attempts} attempts`;
     if (!this.#bar) return this.output.text(text);
@@ -156,6 +188,12 @@ export class Progress {
     const line = `${"█".repeat(done)}${"░".repeat(width - done)} ${text}`.slice(0, columns - 1);
     write(`\r\x1b[K${line}`);
     this.#open = true;
+  }
+
+  /** Takes a bar away that nothing follows. */
+  #clear(): void {
+    write("\r\x1b[K");
+    this.#open = false;
   }
 
   /** Ends an unfinished bar's line. */

@@ -63,7 +63,7 @@ export { type Example, IGNORE } from "./model/examples.ts";
 export type { CachedTokens, PassCapacity, Sequence, SequenceRow } from "./model/batch.ts";
 export type { RowTarget, SoftKind } from "./ops/cross_entropy.ts";
 export type { SoftTables } from "./model/head.ts";
-export type { ScoredRow } from "./model/score.ts";
+export type { ScoredRow, WorkProgress } from "./model/score.ts";
 export type { GenerateOptions } from "./infer/generate.ts";
 export type { Sampling } from "./infer/sample.ts";
 

@@ -2,6 +2,7 @@ import { NAN_TOKEN } from "../ops/argmax.ts";
 import { type Sequence, splitMicroBatches } from "../model/batch.ts";
 import { checkTokens } from "../model/limits.ts";
 import { UNWEIGHTED } from "../model/logits.ts";
+import type { WorkProgress } from "../model/score.ts";
 import type { Model } from "../model/model.ts";
 import type { Pass } from "../model/pass.ts";
 import { cacheRows, KvCache } from "./kv_cache.ts";
@@ -29,6 +30,8 @@ export interface GenerateOptions {
   stop?: readonly number[] | undefined;
   /** Stops between two tokens; the promise rejects with the signal's reason. */
   signal?: AbortSignal | undefined;
+  /** Hears how many of the tokens asked for are made, or will not be since a text has ended. */
+  onProgress?: WorkProgress | undefined;
 }
 
 /** A text under way. */
@@ -76,7 +79,11 @@ export async function generate(
       group.push({ ids, index: i, newTokens: [], firstRow: used, count: 0, isLong: false });
       used += needed;
     }
-    await continueGroup(model, group, used, options);
+    const { maxNewTokens, onProgress } = options;
+    const before = first * maxNewTokens;
+    await continueGroup(model, group, used, options, (tokens) => {
+      onProgress?.(before + tokens, prompts.length * maxNewTokens);
+    });
     for (const { newTokens } of group) out.push(newTokens);
     first += group.length;
   }
@@ -88,6 +95,7 @@ async function continueGroup(
   group: readonly Text[],
   rows: number,
   options: GenerateOptions & { stop: readonly number[] },
+  onDone: (tokens: number) => void,
 ): Promise<void> {
   const { maxNewTokens, signal, temperature = 0 } = options;
   if (!maxNewTokens) return;
@@ -121,6 +129,8 @@ async function continueGroup(
       open = open.filter(({ newTokens, ids, count }) =>
         ids.length > count && newTokens.length < maxNewTokens
       );
+      const left = open.reduce((sum, { newTokens }) => sum + maxNewTokens - newTokens.length, 0);
+      onDone(group.length * maxNewTokens - left);
     }
   } finally {
     for (const pass of passes) pass.dispose();

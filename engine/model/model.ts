@@ -13,7 +13,7 @@ import { logitsAt } from "./logits.ts";
 import { type ParameterOptions, Parameters, type StorageOptions } from "./parameters.ts";
 import { Passes } from "./passes.ts";
 import { saveParameters } from "./save.ts";
-import { score, type ScoredRow } from "./score.ts";
+import { score, type ScoredRow, type WorkProgress } from "./score.ts";
 import { storedSpec, unusedTensors } from "./stored_model.ts";
 
 /** How a model is loaded. */
@@ -176,10 +176,11 @@ export class Model {
   /**
    * What the model says at each supervised position, in order, one list an example: the check of a fingerprint is
    * `greedy` equal to the label at every position of the response (one teacher-forced pass, no decoding).
+   * `onProgress` hears how many of the examples are done.
    * @throws RangeError when ids and labels differ in length, or for a token outside the vocabulary.
    */
-  async score(examples: readonly Example[]): Promise<ScoredRow[][]> {
-    return await score(this.passes, examples);
+  async score(examples: readonly Example[], onProgress?: WorkProgress): Promise<ScoredRow[][]> {
+    return await score(this.passes, examples, onProgress);
   }
 
   /**

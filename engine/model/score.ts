@@ -13,8 +13,15 @@ export interface ScoredRow {
 /** See {@link Head.stats}. */
 type RowStats = [top: number, listed: number, others: number, label: number];
 
+/** Told of work that takes time: how much of it is done. */
+export type WorkProgress = (done: number, total: number) => void;
+
 /** What the model says at each supervised position of examples, in order, one list an example. */
-export async function score(passes: Passes, examples: readonly Example[]): Promise<ScoredRow[][]> {
+export async function score(
+  passes: Passes,
+  examples: readonly Example[],
+  onProgress?: WorkProgress,
+): Promise<ScoredRow[][]> {
   if (!countSupervised(examples)) return examples.map(() => []);
   const sequences = examples.flatMap((example, index) => {
     const [sequence] = exampleSequences([example], 1);
@@ -22,6 +29,7 @@ export async function score(passes: Passes, examples: readonly Example[]): Promi
   });
   const out: ScoredRow[][] = examples.map(() => []);
   const { pass, batches } = passes.schedule("score", sequences);
+  let done = 0;
   for (const batch of batches) {
     const packed = pass.pack(batch);
     const [stats, best] = await pass.run(packed, [
@@ -39,6 +47,8 @@ export async function score(passes: Passes, examples: readonly Example[]): Promi
         });
       }
     }
+    done += batch.length;
+    onProgress?.(done, sequences.length);
   }
   return out;
 }

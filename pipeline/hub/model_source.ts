@@ -18,7 +18,7 @@ import { SettingsError } from "../settings/parse.ts";
 
 /** The settings that name a model. `model_path` wins; with none of them the caller has a model of its own. */
 export interface ModelSettings {
-  /** A folder, or `org/name[@revision]` on the Hub. */
+  /** A folder, `results/<hash>` of a run included, or `org/name[@revision]` on the Hub. */
   model_path?: string | null | undefined;
   /** A key of {@link MODEL_FAMILIES}, in any case. */
   model_family?: string | null | undefined;
@@ -99,7 +99,12 @@ export async function resolveModel(
   const { model_path, model_family, model_size } = settings;
   if (model_path != null) {
     const dir = resolve(hooks.baseDir ?? ".", model_path);
-    if (model_path !== "" && await isFolder(dir, model_path)) return { dir, name: model_path };
+    if (model_path !== "" && await isFolder(dir, model_path)) {
+      const inner = await modelOfResults(dir);
+      return inner === undefined
+        ? { dir, name: model_path }
+        : { dir: join(dir, inner), name: join(model_path, inner) };
+    }
     const model = parseHubModel(model_path);
     if (!model) {
       throw new SettingsError(
@@ -133,6 +138,13 @@ export function parseHubModel(text: string): HubModel | null {
   if (at < 0) return { id };
   const revision = text.slice(at + 1);
   return isRevision(revision) ? { id, revision } : null;
+}
+
+/** The model's folder inside one of results, which has a config.json of its own; undefined for any other folder. */
+async function modelOfResults(dir: string): Promise<string | undefined> {
+  const inner = "final_model";
+  const isThere = (...names: string[]) => Deno.stat(join(dir, ...names)).then(() => true, () => false);
+  return await isThere("secret") && await isThere(inner, "config.json") ? inner : undefined;
 }
 
 async function isFolder(path: string, given: string): Promise<boolean> {

@@ -1,6 +1,6 @@
 import type { ModelSpec } from "../../engine/models/spec.ts";
 import type { LanguageModel } from "../../engine/language_model.ts";
-import type { ScoredRow } from "../../engine/model/score.ts";
+import type { ScoredRow, WorkProgress } from "../../engine/model/score.ts";
 import { byProbability, softmax } from "../../engine/infer/sample.ts";
 import { type Fingerprint, longestResponse, toExample } from "../fingerprints/prepare.ts";
 import { type PromptEncoder, templateIds } from "../prompts/prompts.ts";
@@ -42,6 +42,8 @@ export interface AskOptions {
   /** Of drawn answers. Default 0. */
   seed?: number | undefined;
   signal?: AbortSignal | undefined;
+  /** Hears how many of the questions were asked, and of the tokens that had to be decoded. */
+  onProgress?: WorkProgress | undefined;
 }
 
 type Question = Pick<Answer, "fingerprint" | "template" | "promptIds">;
@@ -58,7 +60,7 @@ export async function askFingerprints(
   prompts: PromptEncoder,
   fingerprints: readonly Fingerprint[],
   templates?: readonly string[],
-  { temperature = 0, seed = 0, signal }: AskOptions = {},
+  { temperature = 0, seed = 0, signal, onProgress }: AskOptions = {},
 ): Promise<SuccessRate> {
   const questions = fingerprints.flatMap((fingerprint): Question[] =>
     templates?.map((text, template) => ({
@@ -68,7 +70,7 @@ export async function askFingerprints(
     })) ?? [{ fingerprint, promptIds: [...prompts.askedIds(fingerprint)] }]
   );
   const { prefixIds } = prompts;
-  const scored = await scoreResponses(model, prefixIds, questions);
+  const scored = await scoreResponses(model, prefixIds, questions, onProgress);
   const answers = questions.map((question, i) =>
     judge(question, teacherForced(question, scored[i]!), scored[i]!)
   );
@@ -83,6 +85,7 @@ export async function askFingerprints(
     temperature,
     seed,
     signal,
+    onProgress,
     stop: [],
     maxNewTokens: open.reduce((most, i) => Math.max(most, longestResponse(questions[i]!.fingerprint)), 1),
   });
@@ -100,13 +103,20 @@ async function scoreResponses(
   model: LanguageModel,
   prefixIds: readonly number[],
   questions: readonly Question[],
+  onProgress?: WorkProgress,
 ): Promise<ScoredRow[][]> {
   const examples = questions.map(({ fingerprint, promptIds }) =>
     toExample(fingerprint, prefixIds, promptIds)
   );
   const scored: ScoredRow[][] = [];
+  let done = 0;
   for (const group of byFrequencies(model.spec, examples.map(({ ids }) => ids.length - 1))) {
-    const rows = await model.score(group.map((i) => examples[i]!));
+    const before = done;
+    const rows = await model.score(
+      group.map((i) => examples[i]!),
+      (asked) => onProgress?.(before + asked, examples.length),
+    );
+    done += group.length;
     group.forEach((i, at) => scored[i] = rows[at]!);
   }
   return scored;

@@ -1,3 +1,4 @@
+import type { WorkProgress } from "../../engine/model/score.ts";
 import type { Gpu } from "../../engine/gpu/context.ts";
 import { Slot } from "../../engine/gpu/pool.ts";
 import { type Sequence, weightedLosses } from "../../engine/model/batch.ts";
@@ -23,6 +24,8 @@ export interface AnchorOptions {
   /** Vocabularies up to this size are kept whole, if all distributions fit 128 MiB. Default 8192. */
   wholeUpTo?: number | undefined;
   signal?: AbortSignal | undefined;
+  /** Hears how far the texts are written. */
+  onProgress?: WorkProgress | undefined;
 }
 
 /** Distributions of the base model, as the kernels read them. */
@@ -103,11 +106,12 @@ function rowsFrom(text: readonly number[], targets: readonly RowTarget[]): numbe
 
 /** Texts at temperature 1, EOS included where one ends so. */
 async function writeTexts(model: LanguageModel, options: AnchorOptions): Promise<number[][]> {
-  const { samples, length, seed, startIds, eosId, signal } = options;
+  const { samples, length, seed, startIds, eosId, signal, onProgress } = options;
   const texts = await model.generate(Array.from({ length: samples }, () => startIds), {
     maxNewTokens: length,
     temperature: 1,
     signal,
+    onProgress,
     stop: eosId === undefined ? [] : [eosId],
     random: (index, place) => uniform(seed, TEXT_STREAM, index, place),
   });
@@ -210,13 +214,14 @@ export const anchorKind: ObjectiveKind = {
     bytes: anchorBytes(vocabulary, { samples, length }),
   }),
   phase: () => "writing anchor texts",
-  async prepare({ model, tokenizer, startIds, settings, signal }) {
+  async prepare({ model, tokenizer, startIds, settings, signal, onProgress }) {
     const { anchor_batch: batch, anchor_strength: strength } = settings;
     const anchor = await Anchor.create(model, {
       samples: settings.anchor_samples,
       length: settings.anchor_length,
       seed: settings.seed,
       signal,
+      onProgress,
       startIds,
       eosId: tokenizer.eosId,
     });

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { WorkProgress } from "../../engine/model/score.ts";
 import { JsonFileError } from "../../engine/io/json.ts";
 import type { Sequence } from "../../engine/model/batch.ts";
 import type { LanguageModel } from "../../engine/language_model.ts";
@@ -43,6 +44,8 @@ export interface WriteOptions extends BenignOptions {
   startIds: readonly number[];
   eosId?: number | undefined;
   signal?: AbortSignal | undefined;
+  /** Hears how far the texts are written. */
+  onProgress?: WorkProgress | undefined;
 }
 
 const TEXT_STREAM = 0x6277;
@@ -87,7 +90,7 @@ export class Benign {
 
   /** Texts that the model, as it is now, writes at temperature 1: what there is without a file. */
   static async write(model: LanguageModel, options: WriteOptions): Promise<Benign> {
-    const { samples, steps, startIds, eosId, length, seed, signal } = options;
+    const { samples, steps, startIds, eosId, length, seed, signal, onProgress } = options;
     const drawn = steps * benignCount(options.perStep, options.proportion);
     const count = Math.min(samples, drawn);
     const written = await model.generate(Array.from({ length: count }, () => startIds), {
@@ -95,6 +98,7 @@ export class Benign {
       temperature: 1,
       seed: hash32(seed, TEXT_STREAM),
       signal,
+      onProgress,
       stop: eosId === undefined ? [] : [eosId],
     });
     const texts = written.map((ids) => {
@@ -171,8 +175,16 @@ export const benignKind: ObjectiveKind = {
 
 /** The benign texts that a run's settings ask for. */
 async function prepareBenign(
-  { settings, fingerprints: { length: fingerprints }, benignFile, model, tokenizer, startIds, signal }:
-    ObjectiveContext,
+  {
+    settings,
+    fingerprints: { length: fingerprints },
+    benignFile,
+    model,
+    tokenizer,
+    startIds,
+    signal,
+    onProgress,
+  }: ObjectiveContext,
 ): Promise<Benign> {
   const { benign_proportion: proportion, benign_length: length, seed } = settings;
   const perStep = Math.min(settings.fingerprints_per_step || fingerprints, fingerprints);
@@ -183,6 +195,7 @@ async function prepareBenign(
     startIds,
     eosId: tokenizer.eosId,
     signal,
+    onProgress,
     samples: settings.benign_samples,
     steps: settings.num_train_epochs * Math.ceil(fingerprints / perStep),
   });

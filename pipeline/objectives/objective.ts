@@ -5,6 +5,7 @@
  */
 
 import type { PassCapacity, Sequence } from "../../engine/model/batch.ts";
+import type { WorkProgress } from "../../engine/model/score.ts";
 import type { SoftTables } from "../../engine/model/head.ts";
 import type { ModelSpec } from "../../engine/models/spec.ts";
 import type { LanguageModel } from "../../engine/language_model.ts";
@@ -72,6 +73,8 @@ export interface ObjectiveContext {
   /** What a text that the model writes starts with. */
   startIds: readonly number[];
   settings: FinetuneSettings;
+  /** Hears how far texts are written. */
+  onProgress?: WorkProgress | undefined;
   signal?: AbortSignal | undefined;
 }
 

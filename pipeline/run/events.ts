@@ -49,6 +49,8 @@ export type FinetuneEvent =
   | KeeperEvent
   | { type: "measured"; when: "before" | "after"; measurement: Measurement }
   | { type: "phase"; name: string }
+  /** How far the present phase is: bytes, texts or tokens. */
+  | { type: "work"; done: number; total: number }
   | { type: "profile"; spans: KernelSpan[] }
   | { type: "epoch"; log: EpochLog; epochs: number };
 

@@ -98,6 +98,7 @@ async function runPlanned(gpu: Gpu, config: FinetuneConfig, hooks: FinetuneHooks
 class Run {
   readonly settings: FinetuneSettings;
   readonly #emit: (event: FinetuneEvent) => void;
+  readonly #onWork = (done: number, total: number) => this.#emit({ type: "work", done, total });
 
   constructor(
     readonly gpu: Gpu,
@@ -118,7 +119,12 @@ class Run {
     const subject = { ...inputs, fingerprints };
     const { dtype, master, maxTokens, keepActivations, capacity } = plan.memory;
     const load = () =>
-      LanguageModel.load(gpu, inputs.modelPath, { dtype, master, maxTokens, keepActivations });
+      LanguageModel.load(
+        gpu,
+        inputs.modelPath,
+        { dtype, master, maxTokens, keepActivations },
+        ({ bytesDone, bytesTotal }) => this.#onWork(bytesDone, bytesTotal),
+      );
     using model = await load().catch((error) => this.#adviseOnMemory(error));
     await opened.refuseChanged();
     const unused = model.unusedTensors();
@@ -215,6 +221,7 @@ class Run {
       settings,
       signal,
       startIds: startIds(tokenizer),
+      onProgress: this.#onWork,
     };
     const onPhase = (name: string) => this.#emit({ type: "phase", name });
     try {
@@ -280,7 +287,8 @@ class Run {
   ): Promise<Measurement> {
     this.#emit({ type: "phase", name: `measuring ${when}` });
     this.hooks.signal?.throwIfAborted();
-    const plain = await askFingerprints(model, prompts, fingerprints);
+    const onProgress = this.#onWork;
+    const plain = await askFingerprints(model, prompts, fingerprints, undefined, { onProgress });
     // The loss of a step is that before its update: what the last one did shows only here.
     if (when === "after" && !Number.isFinite(plain.loss)) {
       this.#diverged(`the loss of the trained model is ${plain.loss}`);
@@ -292,7 +300,7 @@ class Run {
     }
     this.hooks.signal?.throwIfAborted();
     const heldOut = await loadPrompts(PROMPT_FILES.test);
-    const prompted = await askFingerprints(model, prompts, fingerprints, heldOut);
+    const prompted = await askFingerprints(model, prompts, fingerprints, heldOut, { onProgress });
     this.hooks.signal?.throwIfAborted();
     const utility = await utilityOf(modelPath);
     const measurement: Measurement = {

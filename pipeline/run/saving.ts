@@ -108,6 +108,8 @@ export type KeeperEvent =
   | { type: "unwritten"; error: FileWriteError }
   /** The results couldn't be saved where they were to go, but elsewhere. */
   | { type: "rescued"; results: string; reason: string }
+  /** How far saving is, in bytes. */
+  | { type: "work"; done: number; total: number }
   /** A run that failed after training keeps the saved model. */
   | { type: "kept"; path: string };
 
@@ -162,7 +164,15 @@ export class ResultsKeeper implements Disposable {
     const { signal, onRefused } = this.hooks;
     const save = async (writer: ResultsWriter) => {
       await writer.writeSecrets(fingerprints);
-      return await model.save(writer.modelFolder, { saveDtype, signal, overwrite: true, keepPartial: true });
+      return await model.save(writer.modelFolder, {
+        saveDtype,
+        signal,
+        overwrite: true,
+        keepPartial: true,
+        onProgress: ({ bytesDone, bytesTotal }) => {
+          this.hooks.onEvent?.({ type: "work", done: bytesDone, total: bytesTotal });
+        },
+      });
     };
     const first = this.writer;
     const places = { rescueDir: this.rescueDir, onRefused, signal, open: this.#open };

@@ -49,6 +49,22 @@ Deno.test("model source: a folder wins over the Hub, in the caller's folder", as
   });
 });
 
+Deno.test("model source: a run's results stand for the model in them", async () => {
+  await withFolder(async (baseDir) => {
+    await fill(join(baseDir, "results", "ab12", "final_model"), { "config.json": "{}" });
+    await fill(join(baseDir, "results", "ab12", "secret"), {});
+    await fill(join(baseDir, "results", "ab12"), { "config.json": "{}" });
+    assert.deepEqual(await resolveModel({ model_path: "results/ab12" }, { baseDir }), {
+      dir: join(baseDir, "results", "ab12", "final_model"),
+      name: "results/ab12/final_model",
+    });
+    // A model that has a folder of that name is no run's.
+    await fill(join(baseDir, "model", "final_model"), { "config.json": "{}" });
+    const own = await resolveModel({ model_path: "model" }, { baseDir });
+    assert.equal(own?.dir, join(baseDir, "model"));
+  });
+});
+
 Deno.test("model source: neither a folder nor a model of the Hub", async () => {
   await withFolder(async (baseDir) => {
     for (

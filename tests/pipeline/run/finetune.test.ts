@@ -24,7 +24,7 @@ Deno.test("a run tells its events in order, uses the given GPU and leaves it ope
   };
   const result = await finetune(config, { gpu, onEvent: (event) => events.push(event) });
   assert.equal(gpu.memory.allocatedBytes, 0);
-  const told = events.map((event) =>
+  const told = events.filter(({ type }) => type !== "work").map((event) =>
     event.type === "phase" ? event.name : event.type === "measured" ? `measured ${event.when}` : event.type
   );
   assert.deepEqual(told, [
@@ -32,6 +32,18 @@ Deno.test("a run tells its events in order, uses the given GPU and leaves it ope
     ...["writing anchor texts", "training", "epoch", "epoch", "epoch"],
     ...["saving", "measuring after", "measured after"],
   ]);
+  // Every phase but training, which has its epochs, says how far it is, up to its end.
+  const shares = new Map<string, number[]>([["loading", []]]);
+  let phase = "loading";
+  for (const event of events) {
+    if (event.type === "phase") shares.set(phase = event.name, []);
+    if (event.type === "work") shares.get(phase)!.push(event.done / event.total);
+  }
+  for (const [name, found] of shares) {
+    if (name === "training") continue;
+    assert.ok(found.includes(1), `${name}: ${found}`);
+    assert.ok(found.every((share) => share > 0 && share <= 1), `${name}: ${found}`);
+  }
   const { results, modelPath, fingerprintsPath, before, after, epochs, stoppedEarly } = result;
   assert.deepEqual([results, modelPath, fingerprintsPath].map((path) => path.startsWith(config.output_dir)), [
     true,
