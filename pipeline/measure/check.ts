@@ -8,12 +8,8 @@ import { resolveModel } from "../hub/model_source.ts";
 import { type Answer, askFingerprints, explainAnswers } from "./evaluate.ts";
 import { type FingerprintEntry, readEntries, readFingerprintFile } from "../fingerprints/file.ts";
 import { modelHash } from "../fingerprints/generate/model_hash.ts";
-import {
-  checkPositions,
-  checkVocabulary,
-  type Dropped,
-  prepareFingerprints,
-} from "../fingerprints/prepare.ts";
+import { checkPositions, checkVocabulary } from "../fingerprints/fits_model.ts";
+import { type Dropped, prepareFingerprints } from "../fingerprints/prepare.ts";
 import { openGpu } from "../gpu/open.ts";
 import { promptEncoder } from "../prompts/chat_template.ts";
 import { loadPrompts, PROMPT_FILES, type PromptEncoder } from "../prompts/prompts.ts";

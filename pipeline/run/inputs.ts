@@ -6,9 +6,8 @@ import { readStoredSpec } from "../../engine/model/stored_model.ts";
 import type { ModelSpec } from "../../engine/models/spec.ts";
 import { readFingerprintFile } from "../fingerprints/file.ts";
 import { modelHash } from "../fingerprints/generate/model_hash.ts";
+import { checkPositions, checkVocabulary } from "../fingerprints/fits_model.ts";
 import {
-  checkPositions,
-  checkVocabulary,
   type Dropped,
   type Fingerprint,
   prepareFingerprints,

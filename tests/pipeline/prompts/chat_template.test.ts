@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { ChatTemplate, ChatTemplateError } from "../../../pipeline/prompts/chat_template.ts";
-import { checkVocabulary, prepareFingerprints, toExample } from "../../../pipeline/fingerprints/prepare.ts";
+import { checkVocabulary } from "../../../pipeline/fingerprints/fits_model.ts";
+import { prepareFingerprints, toExample } from "../../../pipeline/fingerprints/prepare.ts";
 import { templateIds } from "../../../pipeline/prompts/prompts.ts";
 import { Tokenizer, UntokenizableError } from "../../../pipeline/tokenizer/tokenizer.ts";
 import {

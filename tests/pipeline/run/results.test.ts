@@ -82,7 +82,6 @@ Deno.test("results appear at once by commit, not at all by discard", async () =>
       fingerprintsPath,
       settings: { seed: 1 },
       fingerprintsSha256: "s",
-      modelHash: undefined,
     });
     assert.equal(await findResults(join(out, "h")), undefined);
     assert.equal(await findResults(join(dir, "gone", "final_model")), undefined);
