@@ -261,7 +261,7 @@ Deno.test("configs that the reference cannot honour are refused by field", () =>
   assert.throws(() => parameterShapes({ ...ODD, model_type: "phi", qk_layernorm: true }), /qk_layernorm/);
   assert.throws(() => parameterShapes({ ...ODD, hidden_act: "relu" }), /found relu/);
   assert.throws(() => parameterShapes({ ...ODD, hidden_size: undefined }), /hidden_size/);
-  assert.throws(() => parameterShapes({ ...ODD, rope_scaling: { rope_type: "dynamic" } }), /dynamic/);
+  assert.throws(() => parameterShapes({ ...ODD, rope_scaling: { rope_type: "ntk" } }), /ntk/);
 });
 
 /** The mean loss alone. */
