@@ -24,7 +24,7 @@ import type { CommandDescription } from "../pipeline/settings/commands.ts";
 import type { FinetuneConfig } from "../pipeline/settings/finetune.ts";
 import type { GenerateConfig } from "../pipeline/settings/generate.ts";
 import { askForPlace, callerFolder, endInOrder, interruption, isUnprinted, stopOnSignals } from "./host.ts";
-import { FELL_SHORT } from "./exit_codes.ts";
+import { FELL_SHORT, UNWRITTEN } from "./exit_codes.ts";
 import type { Values } from "./options.ts";
 import type { Output } from "./output.ts";
 import { Progress } from "./progress.ts";
@@ -99,7 +99,10 @@ async function runCheck(values: Values, output: Output): Promise<number> {
   progress.close();
   if (json) console.log(JSON.stringify(result));
   output.text(checkText(result));
-  if (isUnprinted) throw new Error("standard output takes no more: the result is not printed");
+  if (isUnprinted) {
+    console.error("error: standard output takes no more: the result is not printed");
+    return UNWRITTEN;
+  }
   if (typeof minimum === "number" && !(result.success_rate >= minimum)) {
     console.error(`error: the success rate is ${result.success_rate.toFixed(1)} %, below ${minimum} %`);
     return FELL_SHORT;

@@ -13,7 +13,10 @@ export interface ExitCode {
   readonly errors: readonly (abstract new (...args: never[]) => Error)[];
 }
 
-/** Every code but those of signals (128 + the signal's number), the first that fits an error counts. */
+/** EX_SOFTWARE of sysexits.h. */
+const BUG = 70;
+
+/** Every code but those of signals (128 + the signal's number); the first that fits an error counts. */
 export const EXIT_CODES: readonly ExitCode[] = [
   { code: 0, meaning: "done, or what was asked for is there already", errors: [] },
   {
@@ -44,7 +47,7 @@ export const EXIT_CODES: readonly ExitCode[] = [
     errors: [whorl.DeviceLostError, whorl.GpuUnavailableError],
   },
   {
-    code: 3,
+    code: 1,
     meaning:
       "refused input: a model, a tokenizer, a file of fingerprints or results that can't be used as it is",
     errors: [
@@ -66,8 +69,11 @@ export const EXIT_CODES: readonly ExitCode[] = [
       RangeError,
     ],
   },
-  { code: 1, meaning: "anything else; a bug, if it is no error of the system's", errors: [Error] },
+  { code: BUG, meaning: "anything else; a bug, if it is no error of the system's", errors: [Error] },
 ];
+
+/** Exit code of {@link EXIT_CODES} for what could not be written. */
+export const UNWRITTEN = 4;
 
 /** Exit code of {@link EXIT_CODES} for what fell short of a target. */
 export const FELL_SHORT = 5;
@@ -75,5 +81,5 @@ export const FELL_SHORT = 5;
 /** The code of an error; help and version, which commander ends by an error, are 0. */
 export function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError && error.exitCode === 0) return 0;
-  return EXIT_CODES.find(({ errors }) => errors.some((type) => error instanceof type))?.code ?? 1;
+  return EXIT_CODES.find(({ errors }) => errors.some((type) => error instanceof type))?.code ?? BUG;
 }

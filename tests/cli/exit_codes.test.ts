@@ -13,7 +13,7 @@ Deno.test("exit codes: each is one meaning, and every error class of the library
   const bugs = ["GpuValidationError"];
   for (const [name, type] of classes) {
     const error = Object.create((type as { prototype: object }).prototype);
-    assert.equal(exitCodeOf(error) === 1, bugs.includes(name), `${name}: ${exitCodeOf(error)}`);
+    assert.equal(exitCodeOf(error) === 70, bugs.includes(name), `${name}: ${exitCodeOf(error)}`);
   }
 });
 
@@ -21,9 +21,9 @@ Deno.test("exit codes: a subclass has its own where that says more, help is no e
   const of = (type: { prototype: object }) => exitCodeOf(Object.create(type.prototype));
   assert.equal(of(whorl.ResultsError), 4);
   assert.equal(of(whorl.ResultsLockedError), 7);
-  assert.equal(of(whorl.FingerprintsExistError), 3);
+  assert.equal(of(whorl.FingerprintsExistError), 1);
   assert.equal(exitCodeOf(new CommanderError(0, "commander.helpDisplayed", "")), 0);
   assert.equal(exitCodeOf(new CommanderError(1, "commander.unknownOption", "")), 2);
-  assert.equal(exitCodeOf(new TypeError("a bug")), 1);
-  assert.equal(exitCodeOf("thrown"), 1);
+  assert.equal(exitCodeOf(new TypeError("a bug")), 70);
+  assert.equal(exitCodeOf("thrown"), 70);
 });

@@ -69,7 +69,7 @@ Deno.test("a FIFO in place of a file is refused by name", { ignore: isWindows },
     const { code, err } = await run(
       check(model, name === "chat_template.jinja" ? { use_chat_template: true } : {}),
     );
-    assert.deepEqual([code, err.trim()], [3, `error: ${path}: expected a regular file, found a FIFO`]);
+    assert.deepEqual([code, err.trim()], [1, `error: ${path}: expected a regular file, found a FIFO`]);
     await Deno.remove(path);
     if (before) await Deno.writeFile(path, before);
   }
@@ -81,7 +81,7 @@ Deno.test("a FIFO in place of a file is refused by name", { ignore: isWindows },
       ...flags({ model_path: tiny.model, num_fingerprints: 2, output_file_path: output }),
     ];
     const { code, err } = await run(args);
-    assert.equal(code, 3, err);
+    assert.equal(code, 1, err);
     assert.ok(
       err.includes(`${output}${beside}: `) && err.includes("expected a regular file, found a FIFO"),
       err,
@@ -98,7 +98,7 @@ Deno.test("a device in place of a file is refused by name", { ignore: isWindows 
   await Deno.remove(path);
   await Deno.symlink("/dev/zero", path);
   const { code, err } = await whorl(check(model));
-  assert.equal(code, 3);
+  assert.equal(code, 1);
   assert.match(err, /tokenizer\.json: expected a regular file, found a device or socket/);
 });
 
@@ -128,7 +128,7 @@ Deno.test("a template with too many turns, and sizes of no model, are refused", 
   const loops = "{% for a in range(10000) %}{% for b in range(10000) %}{% endfor %}{% endfor %}";
   await Deno.writeTextFile(join(model, "chat_template.jinja"), `${loops}{{ messages[0].content }}`);
   const turns = await run(check(model, { use_chat_template: true }));
-  assert.equal(turns.code, 3);
+  assert.equal(turns.code, 1);
   assert.match(
     turns.err,
     /^error: .*chat_template\.jinja: cannot render the chat template: it takes more steps/,
@@ -138,7 +138,7 @@ Deno.test("a template with too many turns, and sizes of no model, are refused", 
   ) {
     await tiny.writeModel(model, { [field]: value });
     const { code, err } = await run(check(model));
-    assert.equal(code, 3);
+    assert.equal(code, 1);
     assert.match(err, new RegExp(`^error: config\\.json: "${field}" is .*, expected at most \\d+$`, "m"));
     assert.doesNotMatch(err, /\n {4}at /);
   }

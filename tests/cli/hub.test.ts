@@ -40,7 +40,7 @@ Deno.test("finetune, check and --dry_run take org/name, and go on without a netw
       "check",
       ...flags({ model_path: "some-org/other", fingerprints_file_path: tiny.fingerprints }),
     ], { env });
-    assert.equal(missing.code, 3);
+    assert.equal(missing.code, 1);
     assert.match(missing.err, /^error: .*some-org\/other/);
   }
   const env = environment(endpoint);
@@ -54,7 +54,7 @@ Deno.test("finetune, check and --dry_run take org/name, and go on without a netw
     "check",
     ...flags({ model_path: "some-org/other", fingerprints_file_path: tiny.fingerprints }),
   ], { env });
-  assert.equal(nothing.code, 3);
+  assert.equal(nothing.code, 1);
   assert.match(nothing.err, /^error: .*some-org\/other/);
 });
 

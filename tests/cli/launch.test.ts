@@ -96,7 +96,7 @@ Deno.test({
     };
     const args = ["check", "--model_path", id, "--fingerprints_file_path", "fingerprints.json"];
     const refused = await whorl(tiny, args, env);
-    assert.equal(refused.code, 3);
+    assert.equal(refused.code, 1);
     assert.match(refused.err, /127\.0\.0\.1:\d+ is outside of what this command may reach/);
     const found = await whorl(tiny, args, { ...env, WHORL_ALLOW_NET: "127.0.0.1" });
     assert.equal(found.code, 0, found.err);
@@ -246,7 +246,7 @@ Deno.test({
         await Deno.rename(path, tiny.path("kept"));
         await Deno.symlink(key, path);
         const { code, err } = await ask("model");
-        assert.equal(code, 3, name);
+        assert.equal(code, 1, name);
         assert.match(err, new RegExp(`${name} leads to .*id_rsa, outside of the model`));
         assert.match(err, new RegExp(`${name.replace(".", "\\.")} is outside of what this command may read`));
         await Deno.remove(path);
@@ -256,7 +256,7 @@ Deno.test({
       await Deno.mkdir(tiny.path("disk"));
       await Deno.rename(join(tiny.model, "model.safetensors"), tiny.path("disk", "weights"));
       await Deno.symlink("../disk/weights", join(tiny.model, "model.safetensors"));
-      assert.equal((await ask("model")).code, 3);
+      assert.equal((await ask("model")).code, 1);
       const allowed = await whorl(
         tiny,
         ["check", "--model_path", "model", "--fingerprints_file_path", "fingerprints.json"],

@@ -137,7 +137,7 @@ Deno.test("a terminal that is full or gone ends no training", { ignore: !isLinux
     args: ["-c", `${Deno.execPath()} run -A --no-check ${cli} ${asked}`],
   });
   const { code, stderr } = await run.output();
-  assert.equal(code, 1);
+  assert.equal(code, 4);
   assert.match(new TextDecoder().decode(stderr), /^error: standard output takes no more/m);
 });
 
