@@ -52,13 +52,11 @@ function look(path: string): FolderFacts | undefined {
   return { real, links };
 }
 
-/** Where Deno keeps npm's webgpu: in a folder of each registry that it has used, or will. */
+/** Where Deno keeps npm's webgpu: in a folder of the registry it came or will come from, so that all of them are it. */
 async function dawnFolders(): Promise<string[]> {
   const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["info", "--json"] }).output();
   const { npmCache } = JSON.parse(new TextDecoder().decode(stdout));
-  const used = realPath(npmCache) === undefined ? [] : Array.from(Deno.readDirSync(npmCache));
-  const registries = new Set(["registry.npmjs.org", ...used.map(({ name }) => name)]);
-  return Array.from(registries, (name) => join(npmCache, name, "webgpu"));
+  return [npmCache];
 }
 
 const quote = (word: string) => `'${word.replaceAll("'", `'\\''`)}'`;

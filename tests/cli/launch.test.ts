@@ -196,7 +196,10 @@ Deno.test({
     await Deno.mkdir(join(home, ".ssh"), { recursive: true });
     await Deno.writeTextFile(join(home, ".ssh", "id_rsa"), SECRET);
     const key = join(home, ".ssh", "id_rsa");
-    const env = { HOME: home };
+    // With another home Deno would look for its packages there.
+    const info = await new Deno.Command(Deno.execPath(), { args: ["info", "--json"] }).output();
+    const { denoDir } = JSON.parse(new TextDecoder().decode(info.stdout));
+    const env = { HOME: home, DENO_DIR: denoDir };
     const before = names(tiny.dir);
     const ask = async (folder: string, ...more: string[]) => {
       const given = ["--model_path", folder, "--fingerprints_file_path", "fingerprints.json", ...more];
