@@ -210,6 +210,17 @@ Deno.test({
 });
 
 Deno.test({
+  name: "whorl --version is that of deno.json, without Deno",
+  ignore,
+  fn() {
+    using machine = new Machine();
+    const { version } = JSON.parse(Deno.readTextFileSync(new URL("../deno.json", import.meta.url)));
+    const { code, out } = machine.run(["--version"]);
+    assert.deepEqual([code, out.trim()], [0, version]);
+  },
+});
+
+Deno.test({
   name: "whorl asks for no driver for help, fmt, lint and deno, nor on macOS",
   ignore,
   fn() {
