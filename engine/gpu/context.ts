@@ -268,7 +268,7 @@ export class Gpu {
    * @internal
    */
   createBuffer(bytes: number, label: string, usage: GPUBufferUsageFlags = storageUsage()): GPUBuffer {
-    const size = Math.max(16, Math.ceil(bytes / 16) * 16);
+    const size = roundedBytes(bytes);
     if (size > this.limits.maxBufferSize) {
       throw new OutOfMemoryError(
         `buffer "${label}" needs ${size} bytes, but ${this.name} allows ${this.limits.maxBufferSize} a buffer`,
@@ -313,6 +313,11 @@ export class Gpu {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** Bytes that a buffer of this size takes. */
+export function roundedBytes(bytes: number): number {
+  return Math.max(16, Math.ceil(bytes / 16) * 16);
 }
 
 /** Usage of a storage buffer that can be uploaded, copied and read back. */

@@ -1,9 +1,4 @@
-import type { Gpu } from "./context.ts";
-
-/** Bytes that a buffer of this size takes. */
-export function roundedBytes(bytes: number): number {
-  return Math.max(16, Math.ceil(bytes / 16) * 16);
-}
+import { type Gpu, roundedBytes } from "./context.ts";
 
 /**
  * A place for one buffer. While work is being recorded it is only a size, so a recording is also the memory plan;
@@ -56,10 +51,13 @@ export class Pool {
   readonly slots: Slot[] = [];
   #free: Slot[] = [];
   #users = 0;
+  /** Sizes of the slots before the present recording began. */
+  #before: number[] = [];
 
   /** Makes every slot free, for a recording that begins. */
   begin(): void {
     this.#free = [...this.slots];
+    this.#before = this.slots.map(({ bytes }) => bytes);
   }
 
   /** A slot of at least `bytes`: the tightest free one, else the largest free one made larger, else a new one. */
@@ -98,6 +96,15 @@ export class Pool {
   /** Makes all buffers, for a recording that is about to run. To be undone by {@link Pool.leave}, even after an error. */
   enter(gpu: Gpu): void {
     this.#users++;
+    for (const slot of this.slots) slot.realize(gpu);
+  }
+
+  /** {@link Pool.leave} for a recording that couldn't be made: what it added or made larger for itself goes as well. */
+  abandon(gpu: Gpu): void {
+    for (const slot of this.slots.splice(this.#before.length)) slot.dispose();
+    this.slots.forEach((slot, i) => slot.bytes = this.#before[i]!);
+    this.leave();
+    // A buffer that was to grow is gone; the others' recordings want it back.
     for (const slot of this.slots) slot.realize(gpu);
   }
 

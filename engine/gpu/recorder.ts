@@ -197,7 +197,8 @@ export class Recording<S> {
       });
     } catch (error) {
       // Over a limit: what was made so far must not stay.
-      this.dispose();
+      pool.abandon(gpu);
+      gpu.destroyBuffer(this.#uniforms);
       throw error;
     }
   }
@@ -262,7 +263,9 @@ export class Recording<S> {
   *segments(sizes: S, copies: readonly SlotCopy[] = []): Generator<string, void, undefined> {
     if (this.starts[0]?.first !== 0) throw new TypeError("dispatches outside of any segment");
     const launches = this.#begin(sizes);
-    this.gpu.device.queue.writeBuffer(this.#uniforms, 0, this.#uniformData.buffer);
+    this.gpu.guard("params", () => {
+      this.gpu.device.queue.writeBuffer(this.#uniforms, 0, this.#uniformData.buffer);
+    });
     const run = this.#runs;
     const { starts } = this;
     for (const [i, { name, first }] of starts.entries()) {

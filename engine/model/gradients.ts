@@ -1,5 +1,5 @@
-import type { Gpu } from "../gpu/context.ts";
-import { roundedBytes, Slot } from "../gpu/pool.ts";
+import { type Gpu, roundedBytes } from "../gpu/context.ts";
+import { Slot } from "../gpu/pool.ts";
 import { readSlot } from "../gpu/transfer.ts";
 import type { GradientShards } from "./context.ts";
 import type { Parameter } from "./parameters.ts";

@@ -1,5 +1,5 @@
-import type { Gpu } from "../gpu/context.ts";
-import { roundedBytes, Slot } from "../gpu/pool.ts";
+import { type Gpu, roundedBytes } from "../gpu/context.ts";
+import { Slot } from "../gpu/pool.ts";
 import type { KernelTarget } from "../gpu/recorder.ts";
 import { elementsOf } from "../io/safetensors.ts";
 import { type ModelSpec, type ParameterSpec, parameterSpecs } from "../models/spec.ts";

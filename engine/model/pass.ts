@@ -1,5 +1,5 @@
-import type { Gpu } from "../gpu/context.ts";
-import { type Pool, roundedBytes, Slot } from "../gpu/pool.ts";
+import { type Gpu, roundedBytes } from "../gpu/context.ts";
+import { type Pool, Slot } from "../gpu/pool.ts";
 import { type KernelTarget, Recorder, type Recording } from "../gpu/recorder.ts";
 import type { KernelSpan } from "../gpu/profiler.ts";
 import type { ReadBytes, SlotCopy, SlotRead } from "../gpu/transfer.ts";

@@ -1,5 +1,5 @@
-import type { Gpu } from "../gpu/context.ts";
-import { roundedBytes, Slot } from "../gpu/pool.ts";
+import { type Gpu, roundedBytes } from "../gpu/context.ts";
+import { Slot } from "../gpu/pool.ts";
 import { type KernelTarget, Recorder, type Recording } from "../gpu/recorder.ts";
 import type { GradientShards } from "../model/context.ts";
 import type { Parameter, Parameters, ParameterShard } from "../model/parameters.ts";

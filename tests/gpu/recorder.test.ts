@@ -287,3 +287,24 @@ Deno.test("pool: recordings that share one live in its largest slots, and the la
   assert.equal(pool.slots.length, 0);
   assert.equal(gpu.memory.allocatedBytes, before);
 });
+
+Deno.test("pool: a recording that can't be made leaves a shared pool as it was, and the others right", async () => {
+  const small = await freshGpu({ limits: { maxBufferSize: 1 << 16 } });
+  const pool = new Pool();
+  const record = (count: number) => {
+    const recorder = new Recorder<void>(small, pool);
+    const [x, y] = [pool.acquire(count * 4, "x"), pool.acquire(count * 4, "y")];
+    pool.acquire(256, "more");
+    recorder.dispatch(addValue.variant(), { x, y }, () => ({ params: { count: 64, value: 1 }, groups: 1 }));
+    return { recording: recorder.finish(small), x, y };
+  };
+  const kept = record(64);
+  const before = { bytes: small.memory.allocatedBytes, planned: pool.totalBytes };
+  for (let i = 0; i < 2; i++) assert.throws(() => record(1 << 15), { name: "OutOfMemoryError" });
+  assert.deepEqual({ bytes: small.memory.allocatedBytes, planned: pool.totalBytes }, before);
+  small.write(kept.x.buffer, new Float32Array(64).fill(5));
+  const [bytes] = await kept.recording.run(undefined, [{ slot: kept.y, bytes: 4 }]);
+  assert.equal(new Float32Array(bytes.buffer)[0], 6);
+  kept.recording.dispose();
+  assert.equal(small.memory.allocatedBytes, 0);
+});
